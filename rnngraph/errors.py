@@ -1,0 +1,50 @@
+"""Errors that rnngraph raises: one class per phase, each naming the layer or op, expected, got, and what to do."""
+
+
+class RnngraphError(Exception):
+    """Base of every error that rnngraph raises on purpose."""
+
+
+class IRError(RnngraphError):
+    """The IR is not well formed: a type rule, a use list or the dominance order is broken."""
+
+
+class ShapeError(IRError):
+    """An operand's dtype, rank or dimension does not fit the op or layer."""
+
+
+class ParseError(RnngraphError):
+    """IR text, or a pipeline, could not be read; the message starts with line:column."""
+
+    def __init__(self, message: str, line: int = 1, column: int = 1) -> None:
+        super().__init__(f"{line}:{column}: {message}")
+        self.line = line
+        self.column = column
+
+
+class TraceError(RnngraphError):
+    """A model definition could not be traced to the IR."""
+
+
+class PassError(RnngraphError):
+    """A pass failed, or left the graph in a state that it promised not to."""
+
+
+class SelectionError(RnngraphError):
+    """No registered implementation can run an op on the requested target."""
+
+
+class CompileError(RnngraphError):
+    """A backend could not turn its part of the graph into something runnable."""
+
+
+class InputError(RnngraphError, ValueError):
+    """An array given to a compiled model does not fit: shape, dtype, lengths or name."""
+
+
+class ImportModelError(RnngraphError):
+    """A foreign model or weight file could not be read."""
+
+
+class MissingExtraError(RnngraphError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""

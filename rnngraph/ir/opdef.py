@@ -1,0 +1,148 @@
+"""OpDef: what one kind of op is. Typing rule, reference evaluation and cost stand together, once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+
+from rnngraph.ir.types import BF16, DType, Dims, TensorType, dtype_of, numel
+
+if TYPE_CHECKING:
+    from rnngraph.ir.core import Block, Op, Value
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Types: TypeAlias = tuple[TensorType, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attrs:
+    """Base of the attribute records; an op without attributes carries this one."""
+
+
+NO_ATTRS = Attrs()
+
+
+class Literal:
+    """An immutable constant: a dtype and a read-only array, equal and hashed by content."""
+
+    def __init__(self, array: Array, dtype: DType | None = None) -> None:
+        self.dtype = dtype or dtype_of(array)
+        self.array = np.array(array, dtype=self.dtype.numpy, order="C")
+        if self.dtype is BF16:
+            self.array = round_bf16(self.array)
+        self.array.flags.writeable = False
+
+    @property
+    def type(self) -> TensorType:
+        return TensorType(self.dtype, self.array.shape)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over type and bytes (bit-exact: -0.0 and 0.0 differ, NaNs compare by bits)."""
+        h = hashlib.sha256(str(self.type).encode())
+        h.update(np.ascontiguousarray(self.array))
+        return h.hexdigest()
+
+    @cached_property
+    def splat(self) -> float | int | bool | None:
+        """The one value that fills the array, or None."""
+        flat = self.array.reshape(-1)
+        if flat.size == 0:
+            return None
+        bits = flat.view(np.uint8).reshape(flat.size, -1)
+        if not (bits == bits[0]).all():
+            return None
+        value: float | int | bool = flat[0].item()
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Literal) and self.type == other.type and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Literal({self.type}, {self.digest[:8]})"
+
+
+def round_bf16(array: Array) -> Array:
+    """float32 rounded to nearest-even bfloat16, still held as float32."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    rounded = bits + (((bits >> 16) & 1) + 0x7FFF).astype(np.uint32)
+    out: Array = np.where(np.isnan(array), array, (rounded & 0xFFFF0000).view(np.float32))
+    return out.astype(np.float32)
+
+
+class EvalContext(Protocol):
+    """What an op's reference evaluation may ask for."""
+
+    dims: Dims
+
+    def array_dtype(self, dtype: DType) -> np.dtype[Any]:
+        """The numpy dtype that holds ``dtype`` in this run (float64 for every float in a float64 run)."""
+
+    def run_block(self, block: Block, args: Sequence[Array]) -> list[Array]:
+        """Evaluate a body with its arguments bound; returns its terminator's operands."""
+
+
+Infer: TypeAlias = Callable[[Types, Any, "tuple[Block, ...]"], Types]
+Evaluate: TypeAlias = Callable[[EvalContext, "Op", Sequence[Array]], Sequence[Array]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Floating point operations and bytes moved (operands read once, results written once)."""
+
+    flops: float = 0.0
+    bytes: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.flops + other.flops, self.bytes + other.bytes)
+
+    def __mul__(self, times: float) -> Cost:
+        return Cost(self.flops * times, self.bytes * times)
+
+
+CostRule: TypeAlias = Callable[["Op", Dims], Cost]
+
+
+def value_bytes(value: Value, dims: Dims) -> float:
+    return numel(value.type.shape, dims) * value.type.dtype.itemsize
+
+
+def traffic(op: Op, dims: Dims) -> float:
+    """Bytes of all operands and results."""
+    return sum(value_bytes(v, dims) for v in (*op.operands, *op.results))
+
+
+def elementwise_cost(flops_per_element: float) -> CostRule:
+    def rule(op: Op, dims: Dims) -> Cost:
+        return Cost(flops_per_element * numel(op.results[0].shape, dims), traffic(op, dims))
+
+    return rule
+
+
+@dataclass(frozen=True, slots=True)
+class OpDef:
+    """One kind of op.
+
+    ``infer(operand types, attrs, blocks) -> result types`` is the only typing rule: builder, parser and verifier
+    all use it. ``evaluate`` is the meaning of the op, in numpy. ``tags`` group ops for passes and backends.
+    """
+
+    name: str
+    infer: Infer
+    evaluate: Evaluate
+    cost: CostRule = field(default=elementwise_cost(0.0))
+    attrs: type[Attrs] = Attrs
+    tags: frozenset[str] = frozenset()
+    terminator: bool = False
+    pure: bool = True  # same operands and attrs, same results: may be merged and removed
+
+    def __repr__(self) -> str:
+        return f"OpDef({self.name})"

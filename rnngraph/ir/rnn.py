@@ -1,0 +1,227 @@
+"""``rnn``: the cuDNN-style fused node. Its meaning IS its expansion into scans (`expand_rnn`).
+
+Gate orders are cuDNN's: LSTM i, f, g, o; GRU r, z, n. Weights per (layer, direction), directions inner:
+W [I, G*H], R [H, G*H], bW [G*H], bR [G*H]. States are [num_layers * num_directions, B, H].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rnngraph.errors import ShapeError
+from rnngraph.ir import ops
+from rnngraph.ir.builder import Builder
+from rnngraph.ir.core import Block, Graph, Op, Value
+from rnngraph.ir.opdef import Array, Attrs, Cost, EvalContext, OpDef, Types, traffic
+from rnngraph.ir.types import Dim, Dims, I32, I64, numel, resolve
+
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+
+
+@dataclass(frozen=True, slots=True)
+class RnnAttrs(Attrs):
+    """reset_after (GRU): the reset gate multiplies R·h + bR (cuDNN, Keras default) rather than h.
+
+    pad: what outputs hold past a row's length, "zero" or "repeat". dropout: rate between layers, with one seed per
+    boundary; 0 at inference.
+    """
+
+    mode: str
+    hidden: int
+    num_layers: int = 1
+    direction: str = "forward"
+    reset_after: bool = True
+    lengths: bool = False
+    pad: str = "zero"
+    dropout: float = 0.0
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def gates(self) -> int:
+        return GATES[self.mode]
+
+    @property
+    def reverses(self) -> tuple[bool, ...]:
+        """One entry per direction: whether time runs backwards."""
+        return DIRECTIONS[self.direction]
+
+    @property
+    def has_cell(self) -> bool:
+        return self.mode == "lstm"
+
+
+class Rnn:
+    """Named access to an rnn op's operands: x, h0, c0 (LSTM), lengths, then W, R, bW, bR per layer and direction."""
+
+    def __init__(self, op: Op) -> None:
+        assert isinstance(op.attrs, RnnAttrs)
+        self.op = op
+        self.attrs = op.attrs
+
+    @property
+    def x(self) -> Value:
+        return self.op.operands[0]
+
+    @property
+    def h0(self) -> Value:
+        return self.op.operands[1]
+
+    @property
+    def c0(self) -> Value | None:
+        return self.op.operands[2] if self.attrs.has_cell else None
+
+    @property
+    def lengths(self) -> Value | None:
+        return self.op.operands[2 + self.attrs.has_cell] if self.attrs.lengths else None
+
+    def weights(self, layer: int, direction: int) -> tuple[Value, Value, Value, Value]:
+        """W, R, bW, bR of one layer and direction."""
+        first = 2 + self.attrs.has_cell + self.attrs.lengths
+        at = first + 4 * (layer * len(self.attrs.reverses) + direction)
+        w, r, bw, br = self.op.operands[at : at + 4]
+        return w, r, bw, br
+
+    @property
+    def y(self) -> Value:
+        return self.op.results[0]
+
+    @property
+    def h_n(self) -> Value:
+        return self.op.results[1]
+
+    @property
+    def c_n(self) -> Value | None:
+        return self.op.results[2] if self.attrs.has_cell else None
+
+
+def _infer(types: Types, a: RnnAttrs, blocks: tuple[Block, ...]) -> Types:
+    if a.mode not in GATES or a.direction not in DIRECTIONS or a.pad not in ("zero", "repeat") or a.num_layers < 1:
+        raise ShapeError(f"rnn: bad attributes {a}")
+    if a.dropout and len(a.seeds) != a.num_layers - 1:
+        raise ShapeError(f"rnn: dropout needs one seed per layer boundary, got {len(a.seeds)}")
+    d, g, h = len(a.reverses), a.gates, a.hidden
+    names = ["x", "h0", *(["c0"] if a.has_cell else []), *(["lengths"] if a.lengths else [])]
+    count = len(names) + 4 * a.num_layers * d
+    if len(types) != count:
+        raise ShapeError(f"rnn: expected {count} operands ({', '.join(names)} and {4 * a.num_layers * d} weights), "
+                         f"got {len(types)}")
+    x = types[0]
+    if x.rank != 3 or not x.dtype.is_float:
+        raise ShapeError(f"rnn: x must be [T,B,I] of floats, got {x}")
+    steps, batch, features = x.shape
+
+    def expect(name: str, got: object, shape: tuple[Dim, ...]) -> None:
+        if got != x.with_shape(shape):
+            raise ShapeError(f"rnn: {name} must be {x.with_shape(shape)}, got {got}")
+
+    for i in range(1, 2 + a.has_cell):
+        expect(names[i], types[i], (a.num_layers * d, batch, h))
+    if a.lengths:
+        t = types[len(names) - 1]
+        if t.dtype not in (I32, I64) or t.shape != (batch,):
+            raise ShapeError(f"rnn: lengths must be i32[{batch}], got {t}")
+    at = len(names)
+    for layer in range(a.num_layers):
+        for direction in range(d):
+            inputs: Dim = features if layer == 0 else h * d
+            for name, shape in (("W", (inputs, g * h)), ("R", (h, g * h)), ("bW", (g * h,)), ("bR", (g * h,))):
+                expect(f"{name} of layer {layer} direction {direction}", types[at], shape)
+                at += 1
+    state = x.with_shape((a.num_layers * d, batch, h))
+    return (x.with_shape((steps, batch, d * h)), state, *([state] if a.has_cell else []))
+
+
+def _step(b: Builder, a: RnnAttrs, x: Value, state: Mapping[str, Value],
+          w: tuple[Value, Value, Value, Value]) -> dict[str, Value]:
+    """One step of the cell; x@W+bW is one matmul over all gates."""
+    wx, r, bw, br = w
+    h = state["h"]
+    gx = b.add(b.matmul(x, wx), bw)
+    if a.mode == "lstm":
+        i, f, g, o = b.split(b.add(gx, b.add(b.matmul(h, r), br)), 4)
+        c = b.add(b.mul(b.sigmoid(f), state["c"]), b.mul(b.sigmoid(i), b.tanh(g)))
+        return {"h": b.mul(b.sigmoid(o), b.tanh(c)), "c": c}
+    if a.mode == "gru":
+        xr, xz, xn = b.split(gx, 3)
+        if a.reset_after:
+            hr, hz, hn = b.split(b.add(b.matmul(h, r), br), 3)
+            reset = b.sigmoid(b.add(xr, hr))
+            z = b.sigmoid(b.add(xz, hz))
+            n = b.tanh(b.add(xn, b.mul(reset, hn)))
+        else:
+            H = a.hidden
+            rz, brz = b.slice(r, 1, 0, 2 * H), b.slice(br, 0, 0, 2 * H)
+            hr, hz = b.split(b.add(b.matmul(h, rz), brz), 2)
+            reset = b.sigmoid(b.add(xr, hr))
+            z = b.sigmoid(b.add(xz, hz))
+            hn = b.add(b.matmul(b.mul(reset, h), b.slice(r, 1, 2 * H, H)), b.slice(br, 0, 2 * H, H))
+            n = b.tanh(b.add(xn, hn))
+        return {"h": b.add(n, b.mul(z, b.sub(h, n)))}
+    pre = b.add(gx, b.add(b.matmul(h, r), br))
+    return {"h": b.tanh(pre) if a.mode == "rnn_tanh" else b.op(ops.RELU, pre)}
+
+
+def expand_rnn(b: Builder, op: Op) -> list[Value]:
+    """Build the scans that an rnn op stands for; returns values for its results. The definition of the op.
+
+    Each (layer, direction) is one scan whose ops carry the layer name ``{op.layer}/l{layer}{f|r}``.
+    """
+    node = Rnn(op)
+    a = node.attrs
+    d = len(a.reverses)
+    state_names = ["h", "c"] if a.has_cell else ["h"]
+    initial = {"h": node.h0, **({"c": node.c0} if node.c0 is not None else {})}
+    finals: dict[str, list[Value]] = {n: [] for n in state_names}
+    batch = node.x.shape[1]
+    x = node.x
+    for layer in range(a.num_layers):
+        outputs = []
+        for direction, reverse in enumerate(a.reverses):
+            w = node.weights(layer, direction)
+            k = layer * d + direction
+            with b.named(f"{op.layer}/l{layer}{'r' if reverse else 'f'}".lstrip("/")):
+                state = {n: b.reshape(b.slice(initial[n], 0, k, 1), (batch, a.hidden)) for n in state_names}
+
+                def body(s: Builder, carries: dict[str, Value], xs: dict[str, Value],
+                         w: tuple[Value, Value, Value, Value] = w) -> tuple[dict[str, Value], dict[str, Value]]:
+                    new = _step(s, a, xs["x"], carries, w)
+                    return new, {"y": new["h"]}
+
+                last, ys = b.scan(state, {"x": x}, body, lengths=node.lengths, reverse=reverse, pad=a.pad)
+                outputs.append(ys["y"])
+                for n in state_names:
+                    finals[n].append(b.reshape(last[n], (1, batch, a.hidden)))
+        x = b.concat(outputs, 2)
+        if a.dropout and layer + 1 < a.num_layers:
+            mask = ops.RandomMaskAttrs(a.seeds[layer], a.dropout, x.shape, x.type.dtype)
+            x = b.mul(x, b.op(ops.RANDOM_MASK, attrs=mask))
+    return [x, *(b.concat(finals[n], 0) for n in state_names)]
+
+
+def _evaluate(ctx: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
+    graph = Graph("rnn")
+    copies = [graph.add_input(v.type, f"a{i}") for i, v in enumerate(op.operands)]
+    b = Builder(graph.block, layer=op.layer)
+    copy = Op(op.opdef, op.attrs, op.layer)
+    copy.set_operands(copies)
+    results = expand_rnn(b, copy)
+    copy.set_operands(())
+    b.ret({f"r{i}": v for i, v in enumerate(results)})
+    return ctx.run_block(graph.block, args)
+
+
+def _cost(op: Op, dims: Dims) -> Cost:
+    node = Rnn(op)
+    a = node.attrs
+    steps, batch, _ = resolve(node.x.shape, dims)
+    flops = 0.0
+    for layer in range(a.num_layers):
+        for direction in range(len(a.reverses)):
+            w, r, _, _ = node.weights(layer, direction)
+            flops += steps * batch * (2.0 * (numel(w.shape, dims) + numel(r.shape, dims)) + 20.0 * a.gates * a.hidden)
+    return Cost(flops, traffic(op, dims))
+
+
+RNN = OpDef("rnn", _infer, _evaluate, _cost, RnnAttrs, frozenset({"fused"}))

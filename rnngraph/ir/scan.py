@@ -1,0 +1,173 @@
+"""``scan``: time as an op. Its groups (initial carries, sequences, lengths, outputs) have names, never positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rnngraph.errors import InputError, ShapeError
+from rnngraph.ir.core import Block, Op, Value
+from rnngraph.ir.opdef import Array, Attrs, Cost, EvalContext, OpDef, Types
+from rnngraph.ir.ops import YieldAttrs
+from rnngraph.ir.types import Dim, Dims, I32, I64, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class ScanAttrs(Attrs):
+    """Names of the groups, and how time runs.
+
+    steps    number of steps: the leading dim of every sequence
+    reverse  from the last step to the first; outputs stand at their input's time
+    lengths  whether a lengths operand follows the sequences: past row b's length the carries stay untouched
+    pad      what the outputs hold there: "zero", or "repeat" (the row's previous output, zero before the first)
+    """
+
+    carries: tuple[str, ...]
+    xs: tuple[str, ...]
+    ys: tuple[str, ...]
+    steps: Dim
+    reverse: bool = False
+    lengths: bool = False
+    pad: str = "zero"
+
+
+class Scan:
+    """Named access to a scan op's groups."""
+
+    def __init__(self, op: Op) -> None:
+        assert isinstance(op.attrs, ScanAttrs)
+        self.op = op
+        self.attrs = op.attrs
+
+    @property
+    def body(self) -> Block:
+        return self.op.blocks[0]
+
+    @property
+    def inits(self) -> tuple[Value, ...]:
+        return self.op.operands[: len(self.attrs.carries)]
+
+    @property
+    def xs(self) -> tuple[Value, ...]:
+        n = len(self.attrs.carries)
+        return self.op.operands[n : n + len(self.attrs.xs)]
+
+    @property
+    def lengths(self) -> Value | None:
+        return self.op.operands[-1] if self.attrs.lengths else None
+
+    @property
+    def carry_args(self) -> list[Value]:
+        return self.body.args[: len(self.attrs.carries)]
+
+    @property
+    def x_args(self) -> list[Value]:
+        return self.body.args[len(self.attrs.carries) :]
+
+    @property
+    def next_carries(self) -> tuple[Value, ...]:
+        return self.body.terminator.operands[: len(self.attrs.carries)]
+
+    @property
+    def emitted(self) -> tuple[Value, ...]:
+        """The body's values that become the output sequences."""
+        return self.body.terminator.operands[len(self.attrs.carries) :]
+
+    @property
+    def finals(self) -> tuple[Value, ...]:
+        return self.op.results[: len(self.attrs.carries)]
+
+    @property
+    def ys(self) -> tuple[Value, ...]:
+        return self.op.results[len(self.attrs.carries) :]
+
+
+def infer_scan(types: Types, attrs: ScanAttrs, blocks: tuple[Block, ...]) -> Types:
+    nc, nx = len(attrs.carries), len(attrs.xs)
+    names = (*attrs.carries, *attrs.xs)
+    if len(types) != nc + nx + attrs.lengths:
+        raise ShapeError(f"scan: expected {nc} carries, {nx} sequences and {int(attrs.lengths)} lengths, "
+                         f"got {len(types)} operands")
+    if attrs.pad not in ("zero", "repeat"):
+        raise ShapeError(f"scan: pad must be 'zero' or 'repeat', got {attrs.pad!r}")
+    for group in (attrs.carries, attrs.xs, attrs.ys):
+        if len(set(group)) != len(group):
+            raise ShapeError(f"scan: names within a group must differ, got {list(group)}")
+    if len(blocks) != 1 or len(blocks[0].args) != nc + nx:
+        raise ShapeError(f"scan: expected one body with {nc + nx} arguments")
+    for name, t, arg in zip(names[:nc], types[:nc], blocks[0].args, strict=False):
+        if t != arg.type:
+            raise ShapeError(f"scan: carry {name} starts as {t} but the body takes {arg.type}")
+    for name, t, arg in zip(names[nc:], types[nc : nc + nx], blocks[0].args[nc:], strict=True):
+        if t.rank < 1 or t.shape[0] != attrs.steps:
+            raise ShapeError(f"scan: sequence {name} must have leading dim {attrs.steps}, got {t}")
+        if t.with_shape(t.shape[1:]) != arg.type:
+            raise ShapeError(f"scan: a step of sequence {name} is {t.with_shape(t.shape[1:])} "
+                             f"but the body takes {arg.type}")
+    if attrs.lengths and (types[-1].dtype not in (I32, I64) or types[-1].rank != 1):
+        raise ShapeError(f"scan: lengths must be i32[B] or i64[B], got {types[-1]}")
+    end = blocks[0].terminator
+    if not isinstance(end.attrs, YieldAttrs) or end.attrs.carries != nc or len(end.operands) != nc + len(attrs.ys):
+        raise ShapeError(f"scan: the body must yield {nc} carries and {len(attrs.ys)} outputs")
+    out = [v.type for v in end.operands]
+    for name, t, got in zip(attrs.carries, types, out, strict=False):
+        if t != got:
+            raise ShapeError(f"scan: carry {name} enters a step as {t} and leaves it as {got}; "
+                             "a state keeps its shape and dtype")
+    if attrs.lengths:
+        for name, t in zip((*attrs.carries, *attrs.ys), out, strict=True):
+            if t.rank < 1 or t.shape[0] != types[-1].shape[0]:
+                raise ShapeError(f"scan: with lengths, {name} must have the batch {types[-1].shape[0]} as its "
+                                 f"first dim, got {t}")
+    return (*out[:nc], *(t.with_shape((attrs.steps, *t.shape)) for t in out[nc:]))
+
+
+def check_lengths(lengths: Array, steps: int) -> None:
+    if lengths.size and (lengths.min() < 0 or lengths.max() > steps):
+        raise InputError(f"lengths must be in 0..{steps} (the number of steps), "
+                         f"got {lengths.min()}..{lengths.max()}")
+
+
+def _evaluate(ctx: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
+    s = Scan(op)
+    nc, nx = len(s.attrs.carries), len(s.attrs.xs)
+    (steps,) = resolve((s.attrs.steps,), ctx.dims)
+    carries, xs = list(args[:nc]), args[nc : nc + nx]
+    lengths = args[-1] if s.attrs.lengths else None
+    if lengths is not None:
+        check_lengths(lengths, steps)
+    ys = [np.zeros(resolve(y.shape, ctx.dims), ctx.array_dtype(y.type.dtype)) for y in s.ys]
+    before: int | None = None  # time of the step run before this one
+    for t in reversed(range(steps)) if s.attrs.reverse else range(steps):
+        out = ctx.run_block(s.body, [*carries, *(x[t] for x in xs)])
+        new, emitted = out[:nc], out[nc:]
+        if lengths is None:
+            carries = new
+        else:
+            active = t < lengths
+            carries = [_where(active, n, o) for n, o in zip(new, carries, strict=True)]
+            repeat = s.attrs.pad == "repeat" and before is not None
+            emitted = [_where(active, e, y[before] if repeat else np.zeros_like(e))
+                       for e, y in zip(emitted, ys, strict=True)]
+        for y, e in zip(ys, emitted, strict=True):
+            y[t] = e
+        before = t
+    return [*carries, *ys]
+
+
+def _where(rows: Array, a: Array, b: Array) -> Array:
+    return np.asarray(np.where(rows.reshape(-1, *([1] * (a.ndim - 1))), a, b))
+
+
+def _cost(op: Op, dims: Dims) -> Cost:
+    s = Scan(op)
+    (steps,) = resolve((s.attrs.steps,), dims)
+    body = Cost()
+    for inner in s.body.body:
+        body = body + inner.opdef.cost(inner, dims)
+    return body * steps
+
+
+SCAN = OpDef("scan", infer_scan, _evaluate, _cost, ScanAttrs, frozenset({"region"}))

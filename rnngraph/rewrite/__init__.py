@@ -1,0 +1,11 @@
+"""The machinery of rewriting: patterns and their driver, passes, pipelines, remarks. It knows no concrete pass."""
+
+from __future__ import annotations
+
+from rnngraph.rewrite.pass_base import Artifact, Pass, PassContext
+from rnngraph.rewrite.pattern import Miss, Pattern, RewriteReport, is_dead, pattern, rewrite
+from rnngraph.rewrite.pipeline import Instrument, PassRecord, Pipeline
+from rnngraph.rewrite.remarks import Remark
+
+__all__ = ["Artifact", "Instrument", "Miss", "Pass", "PassContext", "PassRecord", "Pattern", "Pipeline", "Remark",
+           "RewriteReport", "is_dead", "pattern", "rewrite"]
