@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import networkx as nx
-
 from rnngraph.errors import IRError
 from rnngraph.ir.core import Block, Graph, Op, Value
-from rnngraph.ir.networkx_view import to_networkx
 
 
 def verify(graph: Graph) -> None:
@@ -17,6 +14,14 @@ def verify(graph: Graph) -> None:
     names = graph.input_names
     if len(set(names)) != len(names):
         raise IRError(f"graph {graph.name!r} has two inputs of one name: {list(names)}")
+    _verify_acyclic(graph)
+
+
+def _verify_acyclic(graph: Graph) -> None:
+    import networkx as nx  # here, because it takes longer to import than the whole package
+
+    from rnngraph.ir.networkx_view import to_networkx
+
     dataflow = to_networkx(graph)
     if not nx.is_directed_acyclic_graph(dataflow):
         cycle = [dataflow.nodes[n]["label"] for n, *_ in nx.find_cycle(dataflow)]

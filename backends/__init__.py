@@ -1,0 +1,61 @@
+"""The backends, by name. Each registers implementations; selection chooses; the chosen backend builds.
+
+`BACKENDS` and `DEVICES` are tables of strings, loaded when first asked for: to add a backend, add a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import cast
+
+from rnngraph.backends.registry import Backend, Device, Machine, Registry
+from rnngraph.errors import CompileError
+
+BACKENDS: dict[str, str] = {
+    "reference": "rnngraph.backends.reference:backend",
+    "llvm": "rnngraph.backends.llvm:backend",
+    "cupy": "rnngraph.backends.cupy:backend",
+}
+
+DEVICES: dict[str, str] = {
+    "gpu": "rnngraph.backends.cupy.device:discover",
+}
+
+
+def _load(reference: str) -> Callable[[], object]:
+    module, name = reference.split(":")
+    loaded: Callable[[], object] = getattr(import_module(module), name)
+    return loaded
+
+
+@cache
+def load(name: str) -> Backend:
+    """The backend called ``name``, made once; CompileError with the known names, ImportError when it cannot be imported."""
+    if name not in BACKENDS:
+        raise CompileError(f"unknown backend {name!r}; the backends are {', '.join(BACKENDS)}")
+    return cast(Backend, _load(BACKENDS[name])())
+
+
+def default_registry(machine: Machine | None = None) -> Registry:
+    """What every backend registers. One that cannot be imported is named, with the reason, in ``unavailable``."""
+    implementations, unavailable = [], {}
+    for name in BACKENDS:
+        try:
+            implementations += load(name).implementations()
+        except ImportError as e:
+            unavailable[name] = str(e)
+    devices = {target: _finder(reference) for target, reference in DEVICES.items()}
+    return Registry(implementations, devices=devices, machine=machine, unavailable=unavailable)
+
+
+def _finder(reference: str) -> Callable[[], Device]:
+    """Loads the module only when the device is asked for."""
+
+    def find() -> Device:
+        device = _load(reference)()
+        assert isinstance(device, Device)
+        return device
+
+    return find

@@ -1,0 +1,216 @@
+"""What backends register and selection chooses from: implementations with constraints (data, each with its sentence) and costs.
+
+A backend is an object with a name, implementations and `build`; see `Backend`. Nothing here knows a concrete backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+from rnngraph.ir import Array, Cost, Dims, Graph, Op
+from rnngraph.runtime.segments import Segment
+
+TARGETS = ("cpu", "gpu", "auto")
+
+
+# --- the machine ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What one engine sustains: flops/s, bytes/s, seconds to start one piece of work, seconds per scan step."""
+
+    flops: float
+    bytes: float
+    launch: float
+    step: float = 0.0
+
+    def seconds(self, cost: Cost, *, launches: float = 1.0, steps: float = 0.0) -> float:
+        """Time by the roofline: the slower of computing and moving, plus what starting the work costs."""
+        return max(cost.flops / self.flops, cost.bytes / self.bytes) + launches * self.launch + steps * self.step
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The constants of the cost model. The defaults are round numbers of a small server; ``source`` says whose they are.
+
+    python  numpy called op by op: what the reference backend does
+    cpu     native code on the CPU, one thread
+    gpu     a data-centre GPU; `step` is one grid-wide barrier
+    """
+
+    python: Rates = Rates(flops=1e10, bytes=5e9, launch=4e-6, step=2e-6)
+    cpu: Rates = Rates(flops=6e10, bytes=2e10, launch=5e-7, step=1e-7)
+    gpu: Rates = Rates(flops=2e13, bytes=1.5e12, launch=8e-6, step=3e-6)
+    source: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What was found on this machine for one target.
+
+    target    "cpu" or "gpu"
+    present   whether there is such a device at all
+    features  what is there, by name: "cupy", "cudnn", "sm_90", ...
+    missing   what is not there, by name, each with why and how to get it
+    """
+
+    target: str
+    name: str
+    present: bool = True
+    features: frozenset[str] = frozenset()
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def has(self, feature: str) -> bool | str:
+        """True, or why ``feature`` is missing: the result that a constraint's check wants."""
+        return True if feature in self.features else self.missing.get(feature, False)
+
+
+HOST = Device("cpu", "host CPU")
+
+
+# --- implementations -----------------------------------------------------------------------------------------------
+
+Check: TypeAlias = Callable[[Op, Device], bool | str]
+CostModel: TypeAlias = Callable[[Op, Dims, Machine], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """One condition for an implementation: a name, a sentence for the user, and the check.
+
+    ``check(op, device)`` returns True when it holds, False when it does not, or, when it does not, a string with the
+    details ("hidden size is 48"), which is shown behind the sentence.
+    """
+
+    name: str
+    sentence: str
+    check: Check
+
+    def failure(self, op: Op, device: Device) -> str | None:
+        """None when the constraint holds, else ``name: sentence (details)``."""
+        outcome = self.check(op, device)
+        if outcome is True:
+            return None
+        details = f" ({outcome})" if isinstance(outcome, str) else ""
+        return f"{self.name}: {self.sentence}{details}"
+
+
+@dataclass(frozen=True, slots=True)
+class Implementation:
+    """One way to run ops of the kinds ``ops``. ``name`` is ``backend.something``; it becomes the op's ``impl``.
+
+    ``cost(op, dims, machine)`` estimates the seconds of one call. It is asked only when all constraints hold.
+    """
+
+    name: str
+    backend: str
+    target: str
+    ops: frozenset[str]
+    constraints: tuple[Constraint, ...]
+    cost: CostModel
+
+    def __post_init__(self) -> None:
+        if self.name.split(".")[0] != self.backend or "." not in self.name:
+            raise ValueError(f"an implementation of backend {self.backend!r} is named '{self.backend}.<what>', "
+                             f"got {self.name!r}")
+        if self.target not in ("cpu", "gpu"):
+            raise ValueError(f"implementation {self.name!r}: target must be cpu or gpu, got {self.target!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One implementation considered for one op: its failed constraints, and its estimated seconds when none failed."""
+
+    implementation: Implementation
+    failures: tuple[str, ...]
+    seconds: float | None
+
+    @property
+    def name(self) -> str:
+        return self.implementation.name
+
+
+class Registry:
+    """The implementations of one compile, in the order of their backends, and what they need to know to choose.
+
+    ``devices`` finds the device of a target when the first constraint asks; a target without an entry is absent.
+    ``unavailable`` says why a backend of the table could not be loaded.
+    """
+
+    def __init__(self, implementations: Iterable[Implementation], *,
+                 devices: Mapping[str, Callable[[], Device]] | None = None, machine: Machine | None = None,
+                 unavailable: Mapping[str, str] | None = None) -> None:
+        self.implementations = tuple(implementations)
+        self.machine = machine or Machine()
+        self.unavailable = dict(unavailable or {})
+        self._find: dict[str, Callable[[], Device]] = {"cpu": lambda: HOST, **(devices or {})}
+        self._devices: dict[str, Device] = {}
+        names = [i.name for i in self.implementations]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"implementations registered twice: {', '.join(twice)}")
+
+    def device(self, target: str) -> Device:
+        """The device of "cpu" or "gpu", found once."""
+        if target not in self._devices:
+            find = self._find.get(target)
+            self._devices[target] = find() if find else Device(target, "none", present=False)
+        return self._devices[target]
+
+    def consider(self, op: Op, target: str, dims: Dims) -> tuple[Candidate, ...]:
+        """Every implementation of ``op`` for ``target`` ("auto": for any), with failed constraints or estimated cost."""
+        return tuple(self._candidate(i, op, dims) for i in self.implementations
+                     if op.name in i.ops and target in (i.target, "auto"))
+
+    def _candidate(self, i: Implementation, op: Op, dims: Dims) -> Candidate:
+        device = self.device(i.target)
+        failures = tuple(f for c in i.constraints if (f := c.failure(op, device)) is not None)
+        return Candidate(i, failures, None if failures else i.cost(op, dims, self.machine))
+
+
+# --- backends ------------------------------------------------------------------------------------------------------
+
+
+class BuildContext(Protocol):
+    """What a backend may read while it builds; `rnngraph.rewrite.PassContext` is one."""
+
+    @property
+    def dims(self) -> Dims:
+        """Expected sizes of symbols: hints."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What the caller of compile() asked for: "threads", "precision", ..."""
+
+    @property
+    def artifacts(self) -> Mapping[str, Any]:
+        """What passes computed beside the graph: "schedule", "memory", "selection"."""
+
+
+class Kernel(Protocol):
+    """A built segment. Reentrant: several threads may call `run` at once."""
+
+    def run(self, dims: Dims, inputs: Sequence[Array]) -> list[Array]:
+        """Arrays (any strides, native byte order) in the segment's input order to arrays in its output order.
+
+        A kernel never writes to its inputs, and an output may share memory only with an input.
+        """
+
+    def artifacts(self) -> Mapping[str, str]:
+        """Readable results of the build, by kind: "llvm-ir", "asm", ..."""
+
+
+class Backend(Protocol):
+    """Turns segments of a graph into kernels, and says which ops it can do."""
+
+    @property
+    def name(self) -> str:
+        """The part of its implementations' names before the dot."""
+
+    def implementations(self) -> tuple[Implementation, ...]:
+        """What it registers; must not import anything heavy."""
+
+    def build(self, graph: Graph, segment: Segment, context: BuildContext) -> Kernel:
+        """Compile one segment; CompileError (naming layer and op) when it cannot."""

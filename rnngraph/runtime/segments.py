@@ -1,0 +1,68 @@
+"""Segments: the top-level ops of a selected graph, cut in order into maximal runs of one backend.
+
+Constants are host data: a ``const`` op has no implementation and belongs to no segment. A segment lists the constants
+that its ops use in ``constants``; a backend reads their arrays (``value.op.attrs.value``) when it builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rnngraph.errors import CompileError
+from rnngraph.ir import Graph, Op, Value
+from rnngraph.ir.ops import CONST, ConstAttrs
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive ops of one backend.
+
+    inputs     values that come from the graph's inputs or from earlier segments (also those that scan bodies capture)
+    outputs    values that later segments or the graph's ``return`` use
+    constants  results of top-level const ops that the segment uses; they are not among the inputs
+    """
+
+    backend: str
+    ops: tuple[Op, ...]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    constants: tuple[Value, ...]
+
+
+def segment(graph: Graph) -> list[Segment]:
+    """Cut ``graph``; CompileError when an op that is not a constant has no implementation."""
+    runs: list[tuple[str, list[Op]]] = []
+    for op in graph.block.body:
+        if op.opdef is CONST:
+            continue
+        if not op.impl:
+            where = f" of layer {op.layer!r}" if op.layer else ""
+            raise CompileError(f"op {op.name!r}{where} has no implementation; "
+                               "a pipeline must end with select-implementation before the graph is built")
+        backend = op.impl.split(".")[0]
+        if not runs or runs[-1][0] != backend:
+            runs.append((backend, []))
+        runs[-1][1].append(op)
+    return [_segment(graph, backend, ops) for backend, ops in runs]
+
+
+def constant_of(value: Value) -> ConstAttrs | None:
+    """The constant that ``value`` is, or None."""
+    op = value.op
+    return op.attrs if op is not None and isinstance(op.attrs, ConstAttrs) else None
+
+
+def _segment(graph: Graph, backend: str, ops: list[Op]) -> Segment:
+    inside = {id(inner) for op in ops for inner in op.walk()}
+    used = _outer_operands(graph, ops, inside)
+    outputs = [r for op in ops for r in op.results if any(id(user) not in inside for user, _ in r.uses)]
+    return Segment(backend, tuple(ops), tuple(v for v in used if constant_of(v) is None), tuple(outputs),
+                   tuple(v for v in used if constant_of(v) is not None))
+
+
+def _outer_operands(graph: Graph, ops: Iterable[Op], inside: set[int]) -> list[Value]:
+    """Values of the graph's own block that the ops, or their bodies, use but do not define; in order of first use."""
+    found = {v: None for op in ops for inner in op.walk() for v in inner.operands
+             if v.block is graph.block and (v.op is None or id(v.op) not in inside)}
+    return list(found)
