@@ -1,0 +1,1 @@
+"""Trained models that show the compiler at work."""
