@@ -133,10 +133,18 @@ def _infer(types: Types, a: RnnAttrs, blocks: tuple[Block, ...]) -> Types:
     return (x.with_shape((steps, batch, d * h)), state, *([state] if a.has_cell else []))
 
 
-def _step(b: Builder, a: RnnAttrs, x: Value, state: Mapping[str, Value],
-          w: tuple[Value, Value, Value, Value]) -> dict[str, Value]:
-    """One step of the cell; x@W+bW is one matmul over all gates."""
+def _cut_weights(b: Builder, a: RnnAttrs, w: tuple[Value, Value, Value, Value]) -> list[Value]:
+    """The weights as a step uses them: GRU reset-before reads R and bR of its n gate apart from those of r and z."""
+    if a.mode != "gru" or a.reset_after:
+        return list(w)
     wx, r, bw, br = w
+    rz, h = 2 * a.hidden, a.hidden
+    return [wx, b.slice(r, 1, 0, rz), bw, b.slice(br, 0, 0, rz), b.slice(r, 1, rz, h), b.slice(br, 0, rz, h)]
+
+
+def _step(b: Builder, a: RnnAttrs, x: Value, state: Mapping[str, Value], w: Sequence[Value]) -> dict[str, Value]:
+    """One step of the cell; x@W+bW is one matmul over all gates."""
+    wx, r, bw, br = w[:4]
     h = state["h"]
     gx = b.add(b.matmul(x, wx), bw)
     if a.mode == "lstm":
@@ -151,12 +159,10 @@ def _step(b: Builder, a: RnnAttrs, x: Value, state: Mapping[str, Value],
             z = b.sigmoid(b.add(xz, hz))
             n = b.tanh(b.add(xn, b.mul(reset, hn)))
         else:
-            H = a.hidden
-            rz, brz = b.slice(r, 1, 0, 2 * H), b.slice(br, 0, 0, 2 * H)
-            hr, hz = b.split(b.add(b.matmul(h, rz), brz), 2)
+            hr, hz = b.split(b.add(b.matmul(h, r), br), 2)
             reset = b.sigmoid(b.add(xr, hr))
             z = b.sigmoid(b.add(xz, hz))
-            hn = b.add(b.matmul(b.mul(reset, h), b.slice(r, 1, 2 * H, H)), b.slice(br, 0, 2 * H, H))
+            hn = b.add(b.matmul(b.mul(reset, h), w[4]), w[5])
             n = b.tanh(b.add(xn, hn))
         return {"h": b.add(n, b.mul(z, b.sub(h, n)))}
     pre = b.add(gx, b.add(b.matmul(h, r), br))
@@ -179,13 +185,13 @@ def expand_rnn(b: Builder, op: Op) -> list[Value]:
     for layer in range(a.num_layers):
         outputs = []
         for direction, reverse in enumerate(a.reverses):
-            w = node.weights(layer, direction)
             k = layer * d + direction
             with b.named(f"{op.layer}/l{layer}{'r' if reverse else 'f'}".lstrip("/")):
+                w = _cut_weights(b, a, node.weights(layer, direction))
                 state = {n: b.reshape(b.slice(initial[n], 0, k, 1), (batch, a.hidden)) for n in state_names}
 
                 def body(s: Builder, carries: dict[str, Value], xs: dict[str, Value],
-                         w: tuple[Value, Value, Value, Value] = w) -> tuple[dict[str, Value], dict[str, Value]]:
+                         w: Sequence[Value] = w) -> tuple[dict[str, Value], dict[str, Value]]:
                     new = _step(s, a, xs["x"], carries, w)
                     return new, {"y": new["h"]}
 

@@ -1,0 +1,297 @@
+"""Lane analysis: what a body computes, as instances over lanes.
+
+A body works on rows (batch, or time x batch) and lanes (the last axis). An `Instance` is a base value seen through a
+window of lanes ``[off, off + n)``: split, concat and slice are never executed, they are offsets; an elementwise op on
+a fused [B, 4H] vector becomes one instance per gate for free. Row scalars (a reduction's result, a per-row gate) are
+instances with ``n == ROW``. See docs/architecture.md, "Phases".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from rnngraph.ir import BOOL, F32, Op, Value
+from rnngraph.ir.ops import BroadcastAttrs, ConcatAttrs, ConstAttrs, ReduceAttrs, SliceAttrs, is_elementwise
+
+ROW = 0  # the extent of a row scalar
+
+
+class Unsupported(Exception):
+    """The body holds something that phases cannot express; the message is the reason, in the user's words."""
+
+
+class Kind(Enum):
+    LOAD = "load"  # memory: a carry, a sequence's step, a capture, a stored temporary
+    SPLAT = "splat"  # one number for all rows and lanes
+    ELEMENTWISE = "elementwise"
+    MATMUL = "matmul"
+    REDUCE = "reduce"  # over the lanes of its argument; a row scalar
+    ROW_SPLAT = "row_splat"  # a row scalar seen as lanes
+
+
+class Source(Enum):
+    """Where a leaf lives: decides which strides it has and whether another thread may write it."""
+
+    CARRY = "carry"
+    SEQUENCE = "sequence"  # this step's rows of a sequence
+    CAPTURE = "capture"  # [B, n] the same at every step
+    VECTOR = "vector"  # [n] the same for every row
+    SCALAR = "scalar"  # [] from memory
+    TEMPORARY = "temporary"  # stored by an earlier phase of the same step
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A memory operand of a body: its source and its name in the stage's argument table."""
+
+    source: Source
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """``load`` lanes times rows [k_pos, k_pos + k) of ``right``, which add to a matmul's sum."""
+
+    load: Instance
+    right: Value
+    k_pos: int
+    k: int
+
+
+@dataclass(eq=False, slots=True)
+class Instance:
+    """One value over lanes [off, off + n) (or a row scalar). ``level``: the earliest phase level it can run at."""
+
+    kind: Kind
+    value: Value
+    off: int
+    n: int
+    args: tuple[Instance, ...] = ()
+    leaf: Leaf | None = None
+    number: float = 0.0
+    pieces: tuple[Piece, ...] = ()  # a matmul's left side
+    level: int = 0
+    index: int = 0  # creation order: every iteration is deterministic
+
+    @property
+    def op(self) -> Op:
+        op = self.value.op
+        assert op is not None
+        return op
+
+    @property
+    def is_free(self) -> bool:
+        """Readable at any level without storing it: memory, numbers and row scalars."""
+        return self.kind in (Kind.LOAD, Kind.SPLAT, Kind.ROW_SPLAT) or self.n == ROW
+
+
+class NeedsStore(Exception):
+    """Analysis found a value that must be kept in memory between phases; it starts over knowing it."""
+
+    def __init__(self, value: Value) -> None:
+        super().__init__()
+        self.value = value
+
+
+@dataclass(slots=True)
+class LaneAnalysis:
+    """Builds instances of a body. ``rows`` are the leading dims of a row-wise value, ``stored`` the values that an
+    earlier phase writes to a temporary in full."""
+
+    rows: tuple[int | str, ...]
+    leaves: Mapping[Value, Leaf]
+    stored: Sequence[Value] = ()
+    memo: dict[tuple[int, int, int, bool], Instance] = field(default_factory=dict)
+
+    # --- windows ---------------------------------------------------------------------------------------------
+
+    def lanes_of(self, value: Value) -> int:
+        """The lane extent of a row-wise value; Unsupported when it is not one."""
+        shape = value.shape
+        if len(shape) != len(self.rows) + 1 or shape[:-1] != self.rows or not isinstance(shape[-1], int):
+            raise Unsupported(f"{_name(value)} has type {value.type}; a step computes on "
+                              f"[{','.join(map(str, self.rows))},n] with a known n")
+        return shape[-1]
+
+    def resolve(self, value: Value, off: int, n: int, *, through: bool = False) -> list[tuple[Value, int, int, int]]:
+        """The pieces (base, offset, extent, position) that make up lanes [off, off + n) of ``value``; ``through``
+        looks behind a stored value, for the phase that stores it."""
+        op = value.op
+        if op is None or not through and (value in self.leaves or value in self.stored):
+            return [(value, off, n, 0)]
+        if isinstance(op.attrs, SliceAttrs) and op.attrs.axis == len(self.rows) and op.attrs.step == 1:
+            start = op.attrs.start
+            if start < 0:
+                start += self.lanes_of(op.operands[0])
+            return self.resolve(op.operands[0], start + off, n)
+        if isinstance(op.attrs, ConcatAttrs) and op.attrs.axis == len(self.rows):
+            pieces, at = [], 0
+            for operand in op.operands:
+                width = self.lanes_of(operand)
+                lo, hi = max(off, at), min(off + n, at + width)
+                if lo < hi:
+                    for base, o, m, pos in self.resolve(operand, lo - at, hi - lo):
+                        pieces.append((base, o, m, lo - off + pos))
+                at += width
+            return pieces
+        return [(value, off, n, 0)]
+
+    # --- lanes -----------------------------------------------------------------------------------------------
+
+    def get(self, value: Value, off: int, n: int) -> Instance:
+        """The instance of ``value`` over lanes [off, off + n)."""
+        pieces = self.resolve(value, off, n)
+        if len(pieces) > 1:  # an op computes on a join: keep the join in memory
+            raise NeedsStore(value)
+        base, off, n, _ = pieces[0]
+        return self._memo(base, off, n, computed=False)
+
+    def roots(self, value: Value) -> list[tuple[int, Instance]]:
+        """What to store, and at which lane, so that ``value`` is in memory in full."""
+        out = []
+        for base, o, m, pos in self.resolve(value, 0, self.lanes_of(value), through=value in self.stored):
+            out.append((pos, self._memo(base, o, m, computed=base is value)))
+        return out
+
+    def _memo(self, v: Value, off: int, n: int, *, computed: bool) -> Instance:
+        computed = computed and v in self.stored
+        key = (id(v), off, n, computed)
+        if key not in self.memo:
+            instance = self._compute(v, off, n) if computed else self._make(v, off, n)
+            instance.index = len(self.memo)
+            self.memo[key] = instance
+        return self.memo[key]
+
+    def _make(self, v: Value, off: int, n: int) -> Instance:
+        if v in self.leaves:
+            self._check_float(v)
+            return Instance(Kind.LOAD, v, off, n, leaf=self.leaves[v])
+        if v in self.stored:
+            level = max(i.level for _, i in self.roots(v)) + 1
+            leaf = Leaf(Source.TEMPORARY, f"tmp{self.stored.index(v)}")
+            return Instance(Kind.LOAD, v, off, n, leaf=leaf, level=level)
+        return self._compute(v, off, n)
+
+    def _compute(self, v: Value, off: int, n: int) -> Instance:
+        op = v.op
+        if op is None:
+            raise Unsupported(f"{_name(v)} is not an operand of this loop")
+        if is_elementwise(op):
+            self.lanes_of(v)
+            self._check_float(v, allow_bool=True)
+            args = tuple(self.get(a, off, n) for a in op.operands)
+            return Instance(Kind.ELEMENTWISE, v, off, n, args, level=max(a.level for a in args))
+        if op.name == "matmul":
+            return self._matmul(op, v, off, n)
+        if isinstance(op.attrs, BroadcastAttrs):
+            return self._broadcast(op, op.attrs, off, n)
+        if op.name == "reshape" and op.operands[0].shape == self.rows and v.shape == (*self.rows, 1):
+            row = self.get_row(op.operands[0])
+            return Instance(Kind.ROW_SPLAT, v, off, n, (row,), level=row.level)
+        raise Unsupported(f"op {op.name} ({v.type}{_of(op)}) has no lane form in a fused loop")
+
+    def _matmul(self, op: Op, v: Value, off: int, n: int) -> Instance:
+        left, right = op.operands
+        self._check_float(v)
+        if right not in self.leaves or right.type.rank != 2:
+            raise Unsupported(f"the right side of matmul{_of(op)} is computed in the step or is no matrix")
+        k = self.lanes_of(left)
+        pieces, level = [], 0
+        for base, o, m, pos in self.resolve(left, 0, k):
+            load = self.get(base, o, m)
+            if load.kind is not Kind.LOAD or load.leaf is None or load.leaf.source is Source.VECTOR:
+                raise NeedsStore(base)
+            level = max(level, load.level)
+            pieces.append(Piece(load, right, pos, m))
+        return Instance(Kind.MATMUL, v, off, n, pieces=tuple(pieces), level=level)
+
+    def _broadcast(self, op: Op, attrs: BroadcastAttrs, off: int, n: int) -> Instance:
+        rank, source, v = len(self.rows), op.operands[0], op.result
+        self.lanes_of(v)
+        self._check_float(v)
+        if attrs.axes == ():
+            return self._splat(source, v, off, n)
+        if attrs.axes == (rank,):
+            if source not in self.leaves:
+                raise Unsupported(f"vector {_name(source)}{_of(op)} is computed inside the step; "
+                                  "hoist-invariant moves it out")
+            return Instance(Kind.LOAD, source, off, n, leaf=Leaf(Source.VECTOR, self.leaves[source].name))
+        if attrs.axes == tuple(range(rank)):
+            row = self.get_row(source)
+            return Instance(Kind.ROW_SPLAT, v, off, n, (row,), level=row.level)
+        raise Unsupported(f"broadcast of {source.type} to {v.type}{_of(op)} is not along rows or lanes alone")
+
+    def _splat(self, source: Value, v: Value, off: int, n: int) -> Instance:
+        op = source.op
+        if op is not None and isinstance(op.attrs, ConstAttrs):
+            return Instance(Kind.SPLAT, v, off, n, number=float(op.attrs.value.array))
+        if source in self.leaves:
+            return Instance(Kind.LOAD, source, off, n, leaf=Leaf(Source.SCALAR, self.leaves[source].name))
+        raise Unsupported(f"scalar {_name(source)} is computed inside the step")
+
+    # --- row scalars -----------------------------------------------------------------------------------------
+
+    def get_row(self, value: Value) -> Instance:
+        """The instance of a row scalar (a value of exactly the rows' shape)."""
+        key = (id(value), -1, ROW, False)
+        if key not in self.memo:
+            instance = self._make_row(value)
+            instance.index = len(self.memo)
+            self.memo[key] = instance
+        return self.memo[key]
+
+    def _make_row(self, v: Value) -> Instance:
+        if v.shape != self.rows:
+            raise Unsupported(f"{_name(v)} has type {v.type}, expected one number per row")
+        self._check_float(v, allow_bool=True)
+        if v in self.leaves:
+            return Instance(Kind.LOAD, v, 0, ROW, leaf=self.leaves[v])
+        op = v.op
+        if op is None:
+            raise Unsupported(f"{_name(v)} is not an operand of this loop")
+        if is_elementwise(op):
+            args = tuple(self.get_row(a) for a in op.operands)
+            return Instance(Kind.ELEMENTWISE, v, 0, ROW, args, level=max(a.level for a in args))
+        rank = len(self.rows)
+        if isinstance(op.attrs, ReduceAttrs) and op.attrs.axes == (rank,):
+            return self._reduce(v, op.operands[0])
+        if op.name == "reshape" and op.operands[0].shape == (*self.rows, 1):
+            return self._reduce(v, op.operands[0])
+        if isinstance(op.attrs, BroadcastAttrs) and op.attrs.axes == ():
+            splat = self._splat(op.operands[0], v, 0, ROW)
+            if splat.kind is Kind.SPLAT:
+                return splat
+        raise Unsupported(f"op {op.name} ({v.type}{_of(op)}) has no form as one number per row")
+
+    def _reduce(self, v: Value, source: Value) -> Instance:
+        arg = self.get(source, 0, self.lanes_of(source))
+        return Instance(Kind.REDUCE, v, 0, ROW, (arg,), level=arg.level + 1)
+
+    def _check_float(self, v: Value, *, allow_bool: bool = False) -> None:
+        if v.type.dtype is not F32 and not (allow_bool and v.type.dtype is BOOL):
+            raise Unsupported(f"{_name(v)} has dtype {v.type.dtype}; fused loops compute in f32")
+
+
+def _name(v: Value) -> str:
+    return f"value %{v.hint}" if v.hint else "a value"
+
+
+def _of(op: Op) -> str:
+    return f" of layer {op.layer}" if op.layer else ""
+
+
+def walk(roots: Sequence[Instance]) -> list[Instance]:
+    """Every instance reachable through arguments (not through a matmul's stored left side), operands first."""
+    order: dict[Instance, None] = {}
+
+    def visit(i: Instance) -> None:
+        if i not in order:
+            for a in i.args:
+                visit(a)
+            order[i] = None
+
+    for r in roots:
+        visit(r)
+    return list(order)

@@ -1,0 +1,221 @@
+"""Partition of a body into phases: loop nests over (row, lane) between which all threads must agree.
+
+The only cuts are a computed value that feeds a matmul and a reduction that feeds its users; every other edge fuses.
+A phase is a (level, lane extent); levels run in order, matmuls and cheap ops sink to the level of their users so that
+little crosses, and what crosses is recomputed when cheap, else spilled to memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rnngraph.ir import BOOL, Op, Value
+from rnngraph.phases.lanes import (
+    ROW, Instance, Kind, LaneAnalysis, Leaf, NeedsStore, Piece, Source, Unsupported, walk,
+)
+
+MAX_PARTS = 4  # accumulator vectors per row that one microkernel call keeps in registers
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Lanes [pos, pos + n) of buffer ``dest`` take the instance's value. ``value`` is what the buffer holds."""
+
+    dest: str
+    pos: int
+    instance: Instance
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Matmuls of one phase with the same left side, accumulated side by side by one microkernel."""
+
+    pieces: tuple[Piece, ...]
+    parts: tuple[Instance, ...]
+
+    @property
+    def k(self) -> int:
+        return sum(p.k for p in self.pieces)
+
+
+@dataclass(slots=True)
+class Phase:
+    """One loop nest over lanes [0, n): groups accumulate, then the stores and reductions are evaluated."""
+
+    level: int
+    n: int
+    stores: list[Store] = field(default_factory=list)
+    reduces: list[Instance] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    row_scalars: list[Instance] = field(default_factory=list)  # evaluated per row before the lanes
+
+
+@dataclass(slots=True)
+class Partition:
+    """A body as phases. ``temporaries`` are buffers (name -> lanes) that live for one step."""
+
+    rows: tuple[int | str, ...]
+    phases: list[Phase]
+    temporaries: dict[str, int]
+    spilled: dict[Instance, str]
+    reductions: dict[Instance, int]  # REDUCE instance -> its number among the partial-sum buffers
+
+    @property
+    def matmuls(self) -> list[Instance]:
+        return [m for p in self.phases for g in p.groups for m in g.parts]
+
+
+def partition(rows: Sequence[int | str], leaves: Mapping[Value, Leaf], roots: Sequence[tuple[str, Value]]) -> Partition:
+    """Phases that compute ``roots`` (buffer name, value) from ``leaves``. Raises Unsupported with the reason."""
+    stored: list[Value] = []
+    while True:
+        analysis = LaneAnalysis(tuple(rows), leaves, tuple(stored))
+        try:
+            stores = [Store(dest, pos, i, v) for dest, v in roots for pos, i in analysis.roots(v)]
+            stores += [Store(f"tmp{k}", pos, i, v) for k, v in enumerate(stored) for pos, i in analysis.roots(v)]
+            _check_windows([s.instance for s in stores])
+            break
+        except NeedsStore as e:
+            if e.value in stored:
+                raise Unsupported(f"value %{e.value.hint} depends on itself within a step") from None
+            stored.append(e.value)
+    temporaries = {f"tmp{k}": analysis.lanes_of(v) for k, v in enumerate(stored)}
+    return _Phases(tuple(rows), stores, temporaries).build()
+
+
+def _check_windows(roots: Sequence[Instance]) -> None:
+    """A matmul seen through overlapping windows would be computed twice: store it instead."""
+    windows: dict[Value, list[tuple[int, int]]] = {}
+    for i in walk(roots):
+        if i.kind is Kind.MATMUL:
+            for off, n in windows.setdefault(i.value, []):
+                if i.off < off + n and off < i.off + i.n:
+                    raise NeedsStore(i.value)
+            windows[i.value].append((i.off, i.n))
+
+
+class _Phases:
+    def __init__(self, rows: tuple[int | str, ...], stores: list[Store], temporaries: dict[str, int]) -> None:
+        self.rows = rows
+        self.stores = stores
+        self.temporaries = temporaries
+        self.instances = walk([s.instance for s in stores])
+        self.users: dict[Instance, list[Instance]] = {i: [] for i in self.instances}
+        for i in self.instances:
+            for a in i.args:
+                self.users[a].append(i)
+        self.rooted = {s.instance for s in stores}
+        self.spilled: dict[Instance, str] = {}
+
+    def build(self) -> Partition:
+        self.sink()
+        self.cross()
+        phases: dict[tuple[int, int], Phase] = {}
+
+        def phase(level: int, n: int) -> Phase:
+            return phases.setdefault((level, n), Phase(level, n))
+
+        for s in self.stores:
+            phase(s.instance.level, s.instance.n).stores.append(s)
+        for i, name in self.spilled.items():
+            phase(i.level, i.n).stores.append(Store(name, 0, i, i.value))
+        reductions = [i for i in self.instances if i.kind is Kind.REDUCE]
+        for i in reductions:
+            phase(i.args[0].level, i.args[0].n).reduces.append(i)
+        ordered = [phases[k] for k in sorted(phases)]
+        for p in ordered:
+            self.fill(p)
+        return Partition(self.rows, ordered, self.temporaries, self.spilled,
+                         {r: k for k, r in enumerate(reductions)})
+
+    def sink(self) -> None:
+        """Move matmuls, and elementwise ops with at most one computed lane operand, up to the level of their users."""
+        reduced = {i.args[0] for i in self.instances if i.kind is Kind.REDUCE}
+        moved = True
+        while moved:
+            moved = False
+            for i in reversed(self.instances):
+                if i.n == ROW or i.is_free or i in self.rooted or i in reduced or not self.users[i]:
+                    continue
+                computed = [a for a in i.args if not a.is_free]
+                if i.kind is not Kind.MATMUL and len(computed) > 1:
+                    continue
+                level = min(u.level for u in self.users[i])
+                if level > i.level:
+                    i.level, moved = level, True
+
+    def cross(self) -> None:
+        """Decide for every value used above its level: free, recomputed, or spilled."""
+        needed: list[tuple[Instance, int]] = []
+        for s in self.stores:
+            needed += [(a, s.instance.level) for a in s.instance.args]
+        needed += [(i.args[0], i.args[0].level) for i in self.instances if i.kind is Kind.REDUCE]
+        done: set[tuple[Instance, int]] = set()
+        while needed:
+            i, level = needed.pop()
+            if (i, level) in done or i.n == ROW:
+                continue
+            done.add((i, level))
+            if i.kind is Kind.ROW_SPLAT or i.level == level or i.is_free or i in self.spilled:
+                if i.kind in (Kind.ELEMENTWISE, Kind.MATMUL) and i.level == level:
+                    needed += [(a, level) for a in i.args]
+                continue
+            if self.is_cheap(i):
+                needed += [(a, level) for a in i.args]
+            else:
+                if i.value.type.dtype is BOOL:
+                    raise Unsupported("a comparison's result crosses a phase boundary")
+                self.spilled[i] = f"spill{len(self.spilled)}"
+                self.temporaries[self.spilled[i]] = i.n
+                needed += [(a, i.level) for a in i.args]
+
+    def is_cheap(self, i: Instance) -> bool:
+        """Recompute rather than store: one arithmetic op on memory, row scalars or spilled values."""
+        if i.kind is not Kind.ELEMENTWISE:
+            return False
+        if "transcendental" in i.op.opdef.tags or i.op.name in ("div", "sqrt", "pow"):
+            return False
+        return i.value.type.dtype is BOOL or all(a.is_free or a in self.spilled for a in i.args)
+
+    def fill(self, p: Phase) -> None:
+        """Groups and row scalars that a phase needs."""
+        evaluated = self.evaluated(p)
+        by_left: dict[tuple[tuple[int, int], ...], list[Instance]] = {}
+        for i in evaluated:
+            if i.kind is Kind.MATMUL:
+                by_left.setdefault(tuple((id(q.load), q.k) for q in i.pieces), []).append(i)
+        for parts in by_left.values():
+            parts.sort(key=lambda i: (i.off, i.index))
+            for at in range(0, len(parts), MAX_PARTS):
+                p.groups.append(Group(parts[0].pieces, tuple(parts[at : at + MAX_PARTS])))
+        p.row_scalars = [i.args[0] for i in evaluated if i.kind is Kind.ROW_SPLAT]
+        p.row_scalars = list(dict.fromkeys(p.row_scalars))
+
+    def evaluated(self, p: Phase) -> list[Instance]:
+        """The instances that phase ``p`` computes or loads, operands first."""
+        order: dict[Instance, None] = {}
+
+        def visit(i: Instance, root: bool) -> None:
+            if i in order or i.n == ROW:
+                return
+            if not (i in self.spilled and not root and i.level < p.level) and i.kind is not Kind.ROW_SPLAT:
+                for a in i.args:
+                    visit(a, False)
+            order[i] = None
+
+        for s in p.stores:
+            visit(s.instance, True)
+        for r in p.reduces:
+            visit(r.args[0], True)
+        return list(order)
+
+
+def left_buffers(p: Phase) -> list[Leaf]:
+    """Buffers that the phase's matmuls read across lanes."""
+    leaves = [q.load.leaf for g in p.groups for q in g.pieces]
+    return list(dict.fromkeys(leaf for leaf in leaves if leaf is not None))
+
+
+__all__ = ["Group", "Op", "Partition", "Phase", "Source", "Store", "left_buffers", "partition"]
