@@ -107,3 +107,8 @@ class Library:
             raise CompileError(f"llvm: {symbol!r} is not exported; exported: {', '.join(self.exports)}")
         found: int = self._tracker[symbol]
         return found
+
+
+def llvm_version() -> str:
+    """The version of the LLVM that compiles, as 22.1.0."""
+    return ".".join(str(part) for part in _llvm().llvm_version_info)
