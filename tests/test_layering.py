@@ -30,7 +30,8 @@ def modules() -> list[Path]:
     """Every file of the package, relative to rnngraph/; the links are followed."""
     found = list(ROOT.glob("*.py"))
     for folder in filter(Path.is_dir, ROOT.iterdir()):
-        found += [ROOT / folder.name / p.relative_to(folder.resolve()) for p in folder.resolve().rglob("*.py")]
+        real = folder.resolve()
+        found += [ROOT / folder.name / p.relative_to(real) for p in real.rglob("*.py")]
     return sorted(p.relative_to(ROOT) for p in found)
 
 

@@ -101,7 +101,7 @@ def test_wheel_and_sdist_from_a_fresh_environment(tmp_path: Path) -> None:
         elif (ROOT / name).is_file():
             target.write_bytes((ROOT / name).read_bytes())
     run(python, "-m", "pip", "install", "-q", "build", cwd=tmp_path)
-    run(python, "-m", "build", "-o", tmp_path / "dist", source, cwd=tmp_path)  # the sdist, and from it the wheel
+    run(python, "-m", "build", "-o", tmp_path / "dist", source, cwd=tmp_path)  # sdist, and from it the wheel
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
 
