@@ -14,6 +14,7 @@ from enum import Enum
 
 from rnngraph.ir import BOOL, F32, Op, Value
 from rnngraph.ir.ops import BroadcastAttrs, ConcatAttrs, ConstAttrs, ReduceAttrs, SliceAttrs, is_elementwise
+from rnngraph.phases.static import is_static
 
 ROW = 0  # the extent of a row scalar
 
@@ -195,8 +196,9 @@ class LaneAnalysis:
     def _matmul(self, op: Op, v: Value, off: int, n: int) -> Instance:
         left, right = op.operands
         self._check_float(v)
-        if right not in self.leaves or right.type.rank != 2:
-            raise Unsupported(f"the right side of matmul{_of(op)} is computed in the step or is no matrix")
+        if right.type.rank != 2 or not is_static(right):
+            raise Unsupported(f"the right side of matmul{_of(op)} ({right.type}) is not a constant matrix; "
+                              "weights are packed at compile time")
         k = self.lanes_of(left)
         pieces, level = [], 0
         for base, o, m, pos in self.resolve(left, 0, k):

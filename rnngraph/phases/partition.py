@@ -10,9 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rnngraph.ir import BOOL, Op, Value
+from rnngraph.ir import BOOL, Value
 from rnngraph.phases.lanes import (
-    ROW, Instance, Kind, LaneAnalysis, Leaf, NeedsStore, Piece, Source, Unsupported, walk,
+    ROW,
+    Instance,
+    Kind,
+    LaneAnalysis,
+    Leaf,
+    NeedsStore,
+    Piece,
+    Unsupported,
+    walk,
 )
 
 MAX_PARTS = 4  # accumulator vectors per row that one microkernel call keeps in registers
@@ -210,12 +218,3 @@ class _Phases:
         for r in p.reduces:
             visit(r.args[0], True)
         return list(order)
-
-
-def left_buffers(p: Phase) -> list[Leaf]:
-    """Buffers that the phase's matmuls read across lanes."""
-    leaves = [q.load.leaf for g in p.groups for q in g.pieces]
-    return list(dict.fromkeys(leaf for leaf in leaves if leaf is not None))
-
-
-__all__ = ["Group", "Op", "Partition", "Phase", "Source", "Store", "left_buffers", "partition"]

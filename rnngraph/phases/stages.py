@@ -1,0 +1,276 @@
+"""From top-level ops to stages: what one native loop computes, and what is only a view of memory.
+
+A rows stage computes row-wise ops once over all rows (T*B: the time-parallel GEMM); a scan stage runs a scan's body
+step by step. Transposes, slices, reshapes, reversals and broadcasts between them are views: strides, never code.
+A concat is a join: its operands are written straight into its buffer where possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rnngraph.ir import F32, Dim, Op, Scan, Value
+from rnngraph.ir.ops import BroadcastAttrs, ConcatAttrs, SliceAttrs, is_elementwise
+from rnngraph.phases.hazards import CarryMode, barriers, carry_modes
+from rnngraph.phases.lanes import Leaf, Source, Unsupported
+from rnngraph.phases.partition import Partition, partition
+
+VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const"})
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """A scan's state: its buffer's name, lanes, where it starts, and the value that takes its end (if used)."""
+
+    name: str
+    n: int
+    init: Value
+    final: Value | None
+    mode: CarryMode
+
+
+@dataclass(slots=True)
+class Stage:
+    """One native loop.
+
+    rows      dims of its rows: (T, B) or (B,) for a rows stage, (B,) for a scan's step
+    steps     number of steps of a scan; None for a rows stage
+    inputs    memory that it reads, by the name in its argument table
+    outputs   values that it writes
+    """
+
+    name: str
+    rows: tuple[Dim, ...]
+    partition: Partition
+    inputs: dict[str, tuple[Leaf, Value]]
+    outputs: dict[str, Value]
+    steps: Dim | None = None
+    reverse: bool = False
+    carries: tuple[Carry, ...] = ()
+    lengths: Value | None = None
+    pad: str = "zero"
+    waits: tuple[bool, ...] = ()
+
+    @property
+    def is_scan(self) -> bool:
+        return self.steps is not None
+
+    def reads(self) -> list[Value]:
+        """Every value that must be in memory before the stage runs."""
+        values = [v for _, v in self.inputs.values()] + [c.init for c in self.carries]
+        return values + ([self.lengths] if self.lengths is not None else [])
+
+    def writes(self) -> list[Value]:
+        return list(self.outputs.values()) + [c.final for c in self.carries if c.final is not None]
+
+
+class LeafNames(Mapping[Value, Leaf]):
+    """The leaves of a loop, named in order of first use: every value that ``is_leaf`` accepts."""
+
+    def __init__(self, fixed: Mapping[Value, Leaf], internal: frozenset[Op], rows: tuple[Dim, ...],
+                 *, views: bool) -> None:
+        self.fixed = dict(fixed)
+        self.internal = internal
+        self.rows = rows
+        self.views = views  # whether lane views outside of ``internal`` are looked through
+        self.named: dict[Value, Leaf] = {}
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, Value) and (value in self.fixed or not self._is_inside(value))
+
+    def _is_inside(self, v: Value) -> bool:
+        """Computed by this loop, or a lane view of something that is."""
+        op = v.op
+        if op is None:
+            return False
+        return op in self.internal or (self.views and is_lane_view(op, self.rows))
+
+    def __getitem__(self, value: Value) -> Leaf:
+        if value in self.fixed:
+            return self.fixed[value]
+        if value not in self.named:
+            self.named[value] = Leaf(_source(value, len(self.rows)), f"in{len(self.named)}")
+        return self.named[value]
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter([*self.fixed, *self.named])
+
+    def __len__(self) -> int:
+        return len(self.fixed) + len(self.named)
+
+
+def _source(v: Value, rank: int) -> Source:
+    if v.type.rank == rank + 1:
+        return Source.CAPTURE
+    return Source.VECTOR if v.type.rank == 1 else Source.SCALAR if v.type.rank == 0 else Source.CAPTURE
+
+
+def is_lane_view(op: Op, rows: tuple[Dim, ...]) -> bool:
+    """A move of lanes within ``rows``, which lane analysis turns into offsets."""
+    a, shape = op.attrs, op.results[0].shape
+    if isinstance(a, SliceAttrs | ConcatAttrs):
+        return a.axis == len(rows) and shape[:-1] == rows
+    if isinstance(a, BroadcastAttrs):
+        return rows in (shape, shape[:-1])
+    if op.name == "reshape":  # a row scalar seen as one lane, or back
+        return {shape, op.operands[0].shape} == {rows, (*rows, 1)}
+    return False
+
+
+def is_compute(op: Op) -> bool:
+    """Row-wise arithmetic that a rows stage can run."""
+    return is_elementwise(op) or op.name == "matmul" or "reduce" in op.opdef.tags
+
+
+def rows_of(op: Op) -> tuple[Dim, ...]:
+    """The rows of a compute op: all dims of its tensor but the last."""
+    v = op.operands[0] if "reduce" in op.opdef.tags else op.results[0]
+    return v.shape[:-1]
+
+
+# --- building -----------------------------------------------------------------------------------------------------
+
+
+def scan_stage(op: Op) -> Stage:
+    """A scan as a stage. Raises Unsupported with the reason."""
+    s = Scan(op)
+    if not s.carry_args and not s.x_args:
+        raise Unsupported("a scan without carries and sequences")
+    rows = _scan_rows(s)
+    fixed = {v: Leaf(Source.CARRY, f"c{i}") for i, v in enumerate(s.carry_args)}
+    fixed |= {v: Leaf(Source.SEQUENCE, f"x{i}") for i, v in enumerate(s.x_args)}
+    for v in (*s.carry_args, *s.x_args):
+        if v.type.dtype is not F32:
+            raise Unsupported(f"state or input %{v.hint} of layer {op.layer} has dtype {v.type.dtype}, expected f32")
+        if v.shape != rows and v.shape[:-1] != rows:
+            raise Unsupported(f"state or input %{v.hint} of layer {op.layer} has type {v.type}; "
+                              f"a step computes on [{','.join(map(str, rows))},n]")
+    leaves = LeafNames(fixed, frozenset(s.body.ops), rows, views=False)
+    roots = [(f"c{i}", v) for i, v in enumerate(s.next_carries)] + [(f"y{i}", v) for i, v in enumerate(s.emitted)]
+    if any(inner.blocks for inner in s.body.ops):
+        raise Unsupported(f"layer {op.layer}: a loop within a step")
+    parts = partition(rows, leaves, roots)
+    modes = carry_modes(parts, [f"c{i}" for i in range(len(s.carry_args))])
+    carries = tuple(Carry(f"c{i}", _width(a, rows), init, final if final.uses else None, modes[f"c{i}"])
+                    for i, (a, init, final) in enumerate(zip(s.carry_args, s.inits, s.finals, strict=True)))
+    inputs = {f"x{i}": (fixed[a], v) for i, (a, v) in enumerate(zip(s.x_args, s.xs, strict=True))}
+    inputs |= _inputs(leaves, parts)
+    return Stage(op.layer or "scan", rows, parts, inputs, {f"y{i}": v for i, v in enumerate(s.ys)}, s.attrs.steps,
+                 s.attrs.reverse, carries, s.lengths, s.attrs.pad, barriers(parts, modes))
+
+
+def _scan_rows(s: Scan) -> tuple[Dim, ...]:
+    for v in (*s.carry_args, *s.emitted, *s.x_args):
+        if v.type.rank != 2:
+            raise Unsupported(f"%{v.hint} of layer {s.op.layer} is {v.type}; fused loops take [batch, features] steps")
+        return v.shape[:-1]
+    raise Unsupported("a scan without states")
+
+
+def _width(v: Value, rows: tuple[Dim, ...]) -> int:
+    n = v.shape[-1]
+    if v.shape == rows or not isinstance(n, int):
+        raise Unsupported(f"state %{v.hint} has type {v.type}; expected [batch, n]")
+    return n
+
+
+def _inputs(leaves: LeafNames, parts: Partition) -> dict[str, tuple[Leaf, Value]]:
+    """The named leaves, without the weights (which are packed) unless they are also read as lanes."""
+    weights = {q.right for m in parts.matmuls for q in m.pieces}
+    return {leaf.name: (leaf, v) for v, leaf in leaves.named.items() if v not in weights}
+
+
+def rows_stage(ops: Sequence[Op]) -> Stage:
+    """Compute ops with the same rows as one stage that writes the values needed outside. Raises Unsupported."""
+    internal = frozenset(ops)
+    rows = rows_of(ops[0])
+    leaves = LeafNames({}, internal, rows, views=True)
+    outputs = {}
+    for op in ops:
+        for v in op.results:
+            if _needed_outside(v, internal, rows):
+                outputs[f"y{len(outputs)}"] = v
+    parts = partition(rows, leaves, list(outputs.items()))
+    layer = next((op.layer for op in ops if op.layer), ops[0].name)
+    return Stage(layer, rows, parts, _inputs(leaves, parts), outputs, waits=barriers(parts, {}))
+
+
+def _needed_outside(v: Value, internal: frozenset[Op], rows: tuple[Dim, ...]) -> bool:
+    for user in v.users():
+        if user in internal:
+            continue
+        if is_lane_view(user, rows) and not any(_needed_outside(r, internal, rows) for r in user.results):
+            continue
+        return True
+    return False
+
+
+# --- the schedule -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Schedule:
+    """A segment's work in order: stages, views and joins. What the native backend turns into a program."""
+
+    items: list[Stage | Op] = field(default_factory=list)
+
+    @property
+    def stages(self) -> list[Stage]:
+        return [i for i in self.items if isinstance(i, Stage)]
+
+
+def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
+    """Cut a segment's ops into stages, views and joins, and keep only the views that somebody reads."""
+    items: list[Stage | Op] = []
+    open_ops: list[Op] = []  # of the rows stage being collected
+    pending: list[Op] = []  # views met meanwhile; they stand behind it
+
+    def close() -> None:
+        if open_ops:
+            items.append(rows_stage(open_ops))
+        items.extend(pending)
+        open_ops.clear()
+        pending.clear()
+
+    for op in ops:
+        if is_compute(op):
+            if open_ops and (rows_of(open_ops[0]) != rows_of(op) or _needs_pending(op, pending, rows_of(op))):
+                close()
+            open_ops.append(op)
+        elif op.name == "scan":
+            close()
+            items.append(scan_stage(op))
+        elif op.name in VIEWS or op.name == "concat":
+            if open_ops and not is_lane_view(op, rows_of(open_ops[0])) and _depends(op, open_ops):
+                close()
+            (pending if open_ops else items).append(op)
+        else:
+            raise Unsupported(f"op {op.name} has no native form")
+    close()
+    return Schedule(_needed(items, outputs))
+
+
+def _depends(op: Op, ops: Sequence[Op]) -> bool:
+    """Whether ``op`` reads, directly or through moves, a result of ``ops``."""
+    return any(v.op in ops or (v.op is not None and v.op.name in VIEWS | {"concat"} and _depends(v.op, ops))
+               for v in op.operands)
+
+
+def _needs_pending(op: Op, pending: Sequence[Op], rows: tuple[Dim, ...]) -> bool:
+    """Whether ``op`` reads a pending move that its stage cannot look through."""
+    return any(v.op in pending and not (v.op is not None and is_lane_view(v.op, rows)) for v in op.operands)
+
+
+def _needed(items: Sequence[Stage | Op], outputs: Sequence[Value]) -> list[Stage | Op]:
+    needed = set(outputs)
+    kept: list[Stage | Op] = []
+    for item in reversed(items):
+        if isinstance(item, Stage):
+            needed.update(item.reads())
+        elif any(r in needed for r in item.results):
+            needed.update(item.operands)
+        else:
+            continue
+        kept.append(item)
+    return kept[::-1]
