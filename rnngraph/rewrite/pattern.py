@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from rnngraph.errors import PassError
-from rnngraph.ir import Builder, Graph, Op, OpDef, Value
+from rnngraph.ir import Block, Builder, Graph, Op, OpDef, Value
 from rnngraph.rewrite.remarks import Miss
 
 Match: TypeAlias = Sequence[Value] | Miss | None
@@ -71,6 +71,18 @@ class _Worklist:
         return self.items.popitem()[0] if self.items else None
 
 
+class _Recorder(Builder):
+    """The builder that a pattern gets: it remembers what was made."""
+
+    def __init__(self, block: Block, before: Op, layer: str) -> None:
+        super().__init__(block, before, layer)
+        self.made: list[Op] = []
+
+    def insert(self, op: Op) -> Op:
+        self.made.append(op)
+        return super().insert(op)
+
+
 def rewrite(graph: Graph, patterns: Sequence[Pattern], *, max_rewrites: int | None = None) -> RewriteReport:
     """Apply ``patterns`` until none matches; ops that become unused are removed.
 
@@ -110,11 +122,9 @@ def is_dead(op: Op) -> bool:
 
 def _try(p: Pattern, op: Op, work: _Worklist) -> Miss | bool:
     assert op.parent is not None
-    block = op.parent
-    before = list(block.ops)
-    outcome = p.function(op, Builder.at(op))
-    known = set(map(id, before))
-    fresh = [o for o in block.ops if id(o) not in known]
+    builder = _Recorder(op.parent, op, op.layer)
+    outcome = p.function(op, builder)
+    fresh = builder.made
     if outcome is None or isinstance(outcome, Miss):
         for o in reversed(fresh):  # a pattern that changed its mind leaves nothing behind
             o.erase()

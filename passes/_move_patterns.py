@@ -1,0 +1,190 @@
+"""Patterns of canonicalize: slices, concatenations, reshapes, broadcasts, reversals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from rnngraph.ir import Builder, Op, Value, ops
+from rnngraph.ir.ops import AxisAttrs, BroadcastAttrs, ConcatAttrs, ReshapeAttrs, SliceAttrs
+from rnngraph.passes._scalar_patterns import producer
+from rnngraph.rewrite import Pattern, pattern
+
+Values = Sequence[Value] | None
+
+
+@pattern(ops.RESHAPE)
+def reshape_of_reshape(op: Op, b: Builder) -> Values:
+    """reshape(x, x's shape) -> x,  reshape(reshape(x), s) -> reshape(x, s)"""
+    (x,) = op.operands
+    if x.shape == op.result.shape:
+        return [x]
+    inner = producer(x, ops.RESHAPE)
+    return [b.reshape(inner.operands[0], op.result.shape)] if inner is not None else None
+
+
+@pattern(ops.BROADCAST)
+def broadcast_of_broadcast(op: Op, b: Builder) -> Values:
+    """broadcast(x, x's shape) -> x,  broadcast(broadcast(x, .., p), s, q) -> broadcast(x, s, q[p])"""
+    (x,) = op.operands
+    assert isinstance(op.attrs, BroadcastAttrs)
+    if x.type == op.result.type:
+        return [x]
+    inner = producer(x, ops.BROADCAST)
+    if inner is None:
+        return None
+    assert isinstance(inner.attrs, BroadcastAttrs)
+    axes = tuple(op.attrs.axes[a] for a in inner.attrs.axes)
+    return [b.broadcast(inner.operands[0], op.attrs.shape, axes)]
+
+
+@pattern(ops.REVERSE)
+def reverse_of_reverse(op: Op, b: Builder) -> Values:
+    """reverse(reverse(x, a), a) -> x,  and reverse(x, a) -> x   when axis a has size 1 or repeats"""
+    (x,) = op.operands
+    assert isinstance(op.attrs, AxisAttrs)
+    axis = op.attrs.axis
+    if x.shape[axis] == 1:
+        return [x]
+    if (inner := producer(x, ops.REVERSE)) is not None and inner.attrs == op.attrs:
+        return [inner.operands[0]]
+    if (inner := producer(x, ops.BROADCAST)) is not None:
+        assert isinstance(inner.attrs, BroadcastAttrs)
+        return [x] if axis not in inner.attrs.axes else None
+    return None
+
+
+@pattern(ops.SLICE)
+def slice_of_everything(op: Op, b: Builder) -> Values:
+    """slice(x, 0, x's size) -> x,  and a start from the end becomes one from the front where the size is known"""
+    (x,) = op.operands
+    a = op.attrs
+    assert isinstance(a, SliceAttrs)
+    dim = x.shape[a.axis]
+    start = a.start + dim if isinstance(dim, int) and a.start < 0 else a.start
+    step = 1 if a.size == 1 else a.step
+    if start == 0 and step == 1 and a.size == dim:
+        return [x]
+    if (start, step) != (a.start, a.step):
+        return [b.slice(x, a.axis, start, a.size, step)]
+    return None
+
+
+@pattern(ops.SLICE)
+def slice_of_slice(op: Op, b: Builder) -> Values:
+    """slice(slice(x)) -> slice(x)   on one axis"""
+    outer = op.attrs
+    inner = producer(op.operands[0], ops.SLICE)
+    assert isinstance(outer, SliceAttrs)
+    if inner is None or not isinstance(inner.attrs, SliceAttrs) or inner.attrs.axis != outer.axis:
+        return None
+    first = inner.attrs
+    if outer.start < 0:
+        return None  # from the end of a symbolic size: the two starts do not add up
+    start = first.start + outer.start * first.step
+    if first.start < 0 <= start:
+        return None
+    return [b.slice(inner.operands[0], outer.axis, start, outer.size, first.step * outer.step)]
+
+
+@pattern(ops.SLICE)
+def slice_of_concat(op: Op, b: Builder) -> Values:
+    """slice(concat(x, y, ..)) -> the pieces that it covers, or concat(slice(x), slice(y), ..) on another axis"""
+    a = op.attrs
+    inner = producer(op.operands[0], ops.CONCAT)
+    assert isinstance(a, SliceAttrs)
+    if inner is None or not isinstance(inner.attrs, ConcatAttrs):
+        return None
+    axis = inner.attrs.axis
+    if axis != a.axis:
+        return [b.concat([b.slice(v, a.axis, a.start, a.size, a.step) for v in inner.operands], axis)]
+    if a.step != 1 or a.start < 0 or not isinstance(a.size, int) or a.size == 0:
+        return None
+    pieces, at = list[Value](), 0
+    for v in inner.operands:
+        dim = v.shape[axis]
+        if not isinstance(dim, int):
+            return None
+        first, end = max(a.start - at, 0), min(a.start + a.size - at, dim)
+        if first < end:
+            pieces.append(b.slice(v, axis, first, end - first))
+        at += dim
+    return [b.concat(pieces, axis)]
+
+
+@pattern(ops.SLICE)
+def slice_of_broadcast(op: Op, b: Builder) -> Values:
+    """slice(broadcast(x, s)) -> broadcast(x, smaller s), or broadcast(slice(x), smaller s)"""
+    a = op.attrs
+    inner = producer(op.operands[0], ops.BROADCAST)
+    assert isinstance(a, SliceAttrs)
+    if inner is None or not isinstance(inner.attrs, BroadcastAttrs):
+        return None
+    axes = inner.attrs.axes
+    x = inner.operands[0]
+    if a.axis in axes:
+        x = b.slice(x, axes.index(a.axis), a.start, a.size, a.step)
+    elif not isinstance(op.operands[0].shape[a.axis], int):
+        return None  # whether a slice fits a symbolic size is checked at run time: keep it
+    return [b.broadcast(x, op.result.shape, axes)]
+
+
+@pattern(ops.CONCAT)
+def concat_of_concat(op: Op, b: Builder) -> Values:
+    """concat(x) -> x,  concat(concat(x, y), z) -> concat(x, y, z)   on one axis"""
+    if len(op.operands) == 1:
+        return [op.operands[0]]
+    flat = list[Value]()
+    for v in op.operands:
+        inner = producer(v, ops.CONCAT)
+        flat.extend(inner.operands if inner is not None and inner.attrs == op.attrs else [v])
+    if len(flat) == len(op.operands):
+        return None
+    return [b.op(ops.CONCAT, *flat, attrs=op.attrs)]
+
+
+@pattern(ops.CONCAT)
+def concat_of_slices(op: Op, b: Builder) -> Values:
+    """concat(slice(x, 0, n), slice(x, n, m)) -> slice(x, 0, n+m)   for neighbours in x"""
+    assert isinstance(op.attrs, ConcatAttrs)
+    axis = op.attrs.axis
+    runs = list[tuple[Value, SliceAttrs | None]]()
+    for v in op.operands:
+        inner = producer(v, ops.SLICE)
+        a = inner.attrs if inner is not None else None
+        here = a if isinstance(a, SliceAttrs) and a.axis == axis and a.step == 1 and a.start >= 0 else None
+        source = inner.operands[0] if inner is not None and here is not None else v
+        joined = _join(*runs[-1], source, here) if runs else None
+        if joined is not None:
+            runs[-1] = (source, joined)
+        else:
+            runs.append((source, here))
+    if len(runs) == len(op.operands):
+        return None
+    return [b.concat([v if a is None else b.slice(v, axis, a.start, a.size) for v, a in runs], axis)]
+
+
+def _join(x: Value, left: SliceAttrs | None, y: Value, right: SliceAttrs | None) -> SliceAttrs | None:
+    """The slice that two neighbouring slices of one value make together."""
+    if x is not y or left is None or right is None:
+        return None
+    if not isinstance(left.size, int) or not isinstance(right.size, int) or left.start + left.size != right.start:
+        return None
+    return replace(left, size=left.size + right.size)
+
+
+@pattern(ops.RESHAPE)
+def reshape_of_broadcast_scalar(op: Op, b: Builder) -> Values:
+    """reshape(broadcast(scalar, s), t) -> broadcast(scalar, t)"""
+    assert isinstance(op.attrs, ReshapeAttrs)
+    inner = producer(op.operands[0], ops.BROADCAST)
+    if inner is None or inner.operands[0].type.rank:
+        return None
+    return [b.broadcast(inner.operands[0], op.attrs.shape, ())]
+
+
+MOVE_PATTERNS: Final[tuple[Pattern, ...]] = (
+    reshape_of_reshape, reshape_of_broadcast_scalar, broadcast_of_broadcast, reverse_of_reverse, slice_of_everything,
+    slice_of_slice, slice_of_concat, slice_of_broadcast, concat_of_concat, concat_of_slices,
+)
