@@ -10,7 +10,7 @@ from functools import cache
 from importlib import import_module
 from typing import cast
 
-from rnngraph.backends.registry import Backend, Device, Machine, Registry
+from rnngraph.backends.registry import Backend, Device, Implementation, Machine, Registry
 from rnngraph.errors import CompileError
 
 BACKENDS: dict[str, str] = {
@@ -26,21 +26,27 @@ DEVICES: dict[str, str] = {
 
 def _load(reference: str) -> Callable[[], object]:
     module, name = reference.split(":")
-    loaded: Callable[[], object] = getattr(import_module(module), name)
+    loaded: Callable[[], object] | None = getattr(import_module(module), name, None)
+    if loaded is None:
+        raise ImportError(f"module {module} has no {name}")
     return loaded
 
 
 @cache
 def load(name: str) -> Backend:
-    """The backend called ``name``, made once; CompileError with the known names, ImportError when it cannot be imported."""
+    """The backend called ``name``, made once.
+
+    Raises CompileError (with the known names) for an unknown one, ImportError for one that cannot be imported.
+    """
     if name not in BACKENDS:
         raise CompileError(f"unknown backend {name!r}; the backends are {', '.join(BACKENDS)}")
     return cast(Backend, _load(BACKENDS[name])())
 
 
 def default_registry(machine: Machine | None = None) -> Registry:
-    """What every backend registers. One that cannot be imported is named, with the reason, in ``unavailable``."""
-    implementations, unavailable = [], {}
+    """What every backend registers; one that cannot be imported is in ``unavailable``, with the reason."""
+    implementations: list[Implementation] = []
+    unavailable: dict[str, str] = {}
     for name in BACKENDS:
         try:
             implementations += load(name).implementations()

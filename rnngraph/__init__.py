@@ -1,0 +1,49 @@
+"""rnngraph: a compiler for recurrent models. The public names; each is imported when first used.
+
+>>> import rnngraph as rg
+>>> sorted(rg.__all__)[:3]
+['CompiledModel', 'Input', 'Report']
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from rnngraph import backends, errors, ir, nn, passes
+    from rnngraph.compiler import compile
+    from rnngraph.nn import Input, Sequential
+    from rnngraph.nn.trace import trace
+    from rnngraph.report import Report
+    from rnngraph.runtime.model import CompiledModel
+
+__all__ = ["CompiledModel", "Input", "Report", "Sequential", "__version__", "backends", "compile", "errors", "ir", "nn",
+           "passes", "trace"]
+
+_MODULES = ("backends", "errors", "ir", "nn", "passes")
+_NAMES = {
+    "compile": "rnngraph.compiler",
+    "CompiledModel": "rnngraph.runtime.model",
+    "Report": "rnngraph.report",
+    "Input": "rnngraph.nn",
+    "Sequential": "rnngraph.nn",
+    "trace": "rnngraph.nn.trace",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        value: object = import_module(f"rnngraph.{name}")
+    elif name in _NAMES:
+        value = getattr(import_module(_NAMES[name]), name)
+    else:
+        raise AttributeError(f"module 'rnngraph' has no attribute {name!r}; it has {', '.join(__all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

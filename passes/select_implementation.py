@@ -1,0 +1,124 @@
+"""select-implementation: for every top-level op the cheapest implementation whose constraints hold, and why.
+
+Ops inside scan bodies are part of their scan; ``const`` ops are host data and get none (see `rnngraph.runtime.segments`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from rnngraph.errors import PassError, SelectionError
+from rnngraph.ir import RNN, SCAN, Dim, Dims, Graph, Op, Rnn, Scan
+from rnngraph.ir.ops import CONST
+from rnngraph.rewrite import Pass, PassContext
+
+DEFAULT_STEPS, DEFAULT_SIZE = 100, 1
+CHOSEN, SLOWER, REJECTED = "chosen", "slower", "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of one candidate for one op. ``seconds`` is the estimate, None for a rejected one.
+
+    ``failures`` are the constraints that did not hold, each ``name: sentence (details)``.
+    """
+
+    op: str
+    layer: str
+    candidate: str
+    verdict: str
+    reason: str
+    seconds: float | None
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Selection:
+    """The decision table: the artifact "selection". It grows over the runs of the pass."""
+
+    decisions: list[Decision] = field(default_factory=list)
+
+    def to_text(self) -> str:
+        """One row per decision, like ones (same op, layer, candidate, verdict) added up; then every failure, once."""
+        rows: dict[tuple[str, ...], list[float | None]] = {}
+        for d in self.decisions:
+            rows.setdefault((d.op, d.layer, d.candidate, d.verdict, d.reason), []).append(d.seconds)
+        table = [("op", "layer", "candidate", "verdict", "estimate", "reason")]
+        for (op, layer, candidate, verdict, reason), seconds in rows.items():
+            times = f" x{len(seconds)}" if len(seconds) > 1 else ""
+            estimate = _duration(sum(s for s in seconds if s is not None)) if None not in seconds else "-"
+            table.append((op + times, layer or "-", candidate, verdict, estimate, reason))
+        widths = [max(len(row[i]) for row in table) for i in range(5)]
+        lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[5]]) for row in table]
+        failures = dict.fromkeys(f for d in self.decisions for f in d.failures)
+        return "\n".join([*lines, *(["constraints that failed", *(f"  {f}" for f in failures)] if failures else [])])
+
+
+@dataclass(frozen=True)
+class SelectImplementation(Pass):
+    """Choose for every op that has no implementation yet. ``fused_only``: for rnn ops alone, before they are expanded."""
+
+    name: ClassVar[str] = "select-implementation"
+    fused_only: bool = False
+
+    def run(self, graph: Graph, context: PassContext) -> None:
+        if context.registry is None:
+            raise PassError("select-implementation needs the registry of implementations in its context; "
+                            "use rnngraph.compile, or PassContext(registry=rnngraph.backends.default_registry())")
+        known = context.artifacts.get("selection")
+        selection = Selection(list(known.decisions) if isinstance(known, Selection) else [])
+        dims = expected_dims(graph, context.dims)
+        for op in graph.block.body:
+            if not op.impl and op.opdef is not CONST and (op.opdef is RNN or not self.fused_only):
+                op.impl = _choose(op, context, dims, selection)
+        context.artifacts["selection"] = selection
+
+
+def _choose(op: Op, context: PassContext, dims: Dims, selection: Selection) -> str:
+    candidates: tuple[Any, ...] = context.registry.consider(op, context.target, dims)
+    fit = [c for c in candidates if c.seconds is not None]
+    best = min(fit, key=lambda c: c.seconds, default=None)
+    for c in candidates:
+        verdict = REJECTED if c.seconds is None else CHOSEN if c is best else SLOWER
+        selection.decisions.append(Decision(op.name, op.layer, c.name, verdict, _reason(c, best, len(fit)), c.seconds,
+                                            c.failures))
+    if best is None:
+        raise SelectionError(_none(op, context, candidates))
+    name: str = best.name
+    return name
+
+
+def _reason(candidate: Any, best: Any, fit: int) -> str:
+    if candidate.failures:
+        return "fails " + ", ".join(f.split(":")[0] for f in candidate.failures)
+    if candidate is best:
+        return "the lowest estimate" if fit > 1 else "the only one whose constraints hold"
+    return f"{best.name} is estimated faster"
+
+
+def _none(op: Op, context: PassContext, candidates: tuple[Any, ...]) -> str:
+    where = f" (layer {op.layer!r})" if op.layer else ""
+    head = f"no implementation of {op.name}{where} for target {context.target}"
+    if candidates:
+        return head + ": " + "; ".join(f"{c.name}: {', '.join(c.failures)}" for c in candidates)
+    missing = "; ".join(f"backend {n} is not available: {why}" for n, why in context.registry.unavailable.items())
+    return head + ": no backend registers one" + (f"; {missing}" if missing else "")
+
+
+def expected_dims(graph: Graph, known: Dims) -> Dims:
+    """Sizes for every symbol: the caller's, else 100 for the steps of a scan or rnn and 1 for the rest."""
+    steps: set[Dim] = set()
+    for op in graph.walk():
+        if op.opdef is SCAN:
+            steps.add(Scan(op).attrs.steps)
+        elif op.opdef is RNN:
+            steps.add(Rnn(op).x.shape[0])
+    return {s: known.get(s, DEFAULT_STEPS if s in steps else DEFAULT_SIZE) for s in graph.symbols()}
+
+
+def _duration(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * scale >= 1:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"

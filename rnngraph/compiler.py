@@ -1,0 +1,152 @@
+"""compile(): trace -> passes -> segments -> kernels. This page is the whole compiler seen from above."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rnngraph import backends
+from rnngraph.backends.registry import TARGETS
+from rnngraph.errors import CompileError, ImportModelError, InputError
+from rnngraph.ir import Graph, parse, verify
+from rnngraph.passes import pipeline as read_pipeline
+from rnngraph.report import KernelReport, Report
+from rnngraph.report.dump import read
+from rnngraph.report.numeric import NumericCheck
+from rnngraph.report.report import ResourceKeeper, signature
+from rnngraph.rewrite import Instrument, PassContext, Pipeline
+from rnngraph.runtime.model import CompiledModel
+from rnngraph.runtime.program import Program
+from rnngraph.runtime.segments import Segment, segment
+
+PRECISIONS = ("f32",)
+VERIFY = (None, "each", "numeric")
+
+
+def compile(model: Any, inputs: Any = None, *, target: str = "auto", precision: str = "f32",
+            pipeline: str | Pipeline = "default", threads: int | None = None, dims: Mapping[str, int] | None = None,
+            verify: str | None = None, dump: str | Path | None = None, seed: int = 0,
+            training: bool = False) -> CompiledModel:
+    """Compile a model to something that runs on numpy arrays.
+
+    model      a layer or function of `rnngraph.nn` (then ``inputs`` says what it is given), an `rnngraph.ir.Graph`,
+               IR text, or the path of a ``.rg`` file
+    target     "cpu", "gpu", or "auto": for every op the cheapest implementation that this machine can run
+    precision  "f32"
+    pipeline   a name in `rnngraph.passes.PIPELINES`, a line of text, or a Pipeline
+    threads    how many threads a call may use; None lets the backend decide
+    dims       sizes to expect for symbols, as in {"time": 100, "batch": 1}: hints for cost models, never limits
+    verify     "each": check the IR after every pass; "numeric": also run it, and name a pass that changed the numbers
+    dump       a folder to write the report into
+    seed       for weights that the model has not got yet, and for dropout; ``training=True`` keeps dropout
+
+    Raises TraceError, ParseError, SelectionError (with every candidate and why not), CompileError.
+
+    >>> import numpy as np, rnngraph as rg
+    >>> f = rg.compile("graph @g(%x: f32[B,2]) { %y = tanh %x : f32[B,2]  return y = %y }",
+    ...                pipeline="select-implementation")
+    >>> f(np.zeros((1, 2), np.float32))
+    array([[0., 0.]], dtype=float32)
+    """
+    options = Options(target, precision, read_pipeline(pipeline) if isinstance(pipeline, str) else pipeline,
+                      threads, dict(dims or {}), verify, seed)
+    given = _given_graph(model, inputs)
+
+    def build(lengths: bool, initial_state: bool) -> Program:
+        start = time.perf_counter()
+        if given is None:
+            from rnngraph.nn.trace import trace
+
+            graph = trace(model, inputs, lengths=lengths, initial_state=initial_state, training=training, seed=seed)
+        elif lengths or initial_state:
+            raise InputError(f"graph {given.name!r} takes {list(given.input_names)}; for lengths= or initial_state= "
+                             "give the layer itself to compile, or trace it with them")
+        else:
+            graph = given
+        return build_program(graph, options, time.perf_counter() - start)
+
+    compiled = CompiledModel(build)
+    if dump is not None:
+        compiled.report.dump(dump)
+    return compiled
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What compile() was asked for; CompileError, naming the choices, when a value is none of them."""
+
+    target: str
+    precision: str
+    pipeline: Pipeline
+    threads: int | None = None
+    dims: dict[str, int] = field(default_factory=dict)
+    verify: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _choose("target", self.target, TARGETS)
+        _choose("precision", self.precision, PRECISIONS)
+        _choose("verify", self.verify, VERIFY)
+        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
+            raise CompileError(f"threads must be a whole number >= 1 or None, got {self.threads!r}")
+        if bad := {n: s for n, s in self.dims.items() if not isinstance(s, int) or s < 0}:
+            raise CompileError(f"dims gives sizes >= 0 by symbol, got {bad}")
+
+
+def build_program(traced: Graph, options: Options, trace_seconds: float = 0.0) -> Program:
+    """Run the pipeline on a copy of ``traced``, cut what it leaves into segments, and let their backends build them."""
+    verify(traced)
+    graph = traced.clone()
+    registry = backends.default_registry()
+    context = PassContext(options.target, registry, options.dims,
+                          {"threads": options.threads, "precision": options.precision})
+    keeper = ResourceKeeper()
+    keeper.keep(graph)
+    instruments: list[Instrument] = [keeper]
+    if options.verify == "numeric":
+        instruments.append(NumericCheck(traced, options.dims, options.seed))
+    records = options.pipeline.run(graph, context, instruments=instruments, verify_each=options.verify is not None)
+    report = Report(
+        graph.name, options.target, options.precision,
+        signature(graph.input_names, [v.type for v in graph.inputs]),
+        signature(graph.output_names, [v.type for v in graph.outputs]),
+        traced.to_text(resources=False), records, resources=keeper.resources, trace_seconds=trace_seconds,
+        notes=[f"backend {name} is not available: {why}" for name, why in registry.unavailable.items()])
+    segments, kernels = segment(graph), []
+    for part in segments:
+        start = time.perf_counter()
+        kernels.append(backends.load(part.backend).build(graph, part, context))
+        report.kernels.append(KernelReport(part.backend, _summary(part), time.perf_counter() - start,
+                                           kernels[-1].artifacts))
+    return Program(graph, segments, kernels, report)
+
+
+def _given_graph(model: Any, inputs: Any) -> Graph | None:
+    """The graph, when the model is one already or IR text; None for a model that must be traced."""
+    if isinstance(model, Graph):
+        graph = model
+    elif isinstance(model, Path) or (isinstance(model, str) and "{" not in model):
+        if Path(model).suffix != ".rg":
+            raise ImportModelError(f"cannot read model {str(model)!r}: expected IR text or the path of a .rg file")
+        graph = read(model)
+    elif isinstance(model, str):
+        graph = parse(model)
+    else:
+        return None
+    if inputs is not None:
+        raise CompileError(f"graph {graph.name!r} has its inputs already; leave inputs= out")
+    return graph
+
+
+def _summary(part: Segment) -> str:
+    counts = Counter(op.impl if op.impl.endswith(f".{op.name}") else f"{op.name} as {op.impl}" for op in part.ops)
+    return ", ".join(name + (f" x{n}" if n > 1 else "") for name, n in counts.items())
+
+
+def _choose(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if value not in choices:
+        raise CompileError(f"{name} {value!r} is not available; choose from {', '.join(map(str, choices))}")

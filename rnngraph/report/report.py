@@ -1,0 +1,90 @@
+"""Report: every pass with its graph before and after, time and remarks; the selection; the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rnngraph.ir import Array, Graph
+from rnngraph.ir.text.printer import resources_of
+from rnngraph.rewrite import PassRecord
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """One built segment: its backend, what it runs, build time, and readable results ("llvm-ir", "asm") on demand."""
+
+    backend: str
+    ops: str
+    seconds: float
+    artifacts: Callable[[], Mapping[str, str]]
+
+
+@dataclass(slots=True)
+class Report:
+    """What one compile did. ``passes[i]`` has name, before, after, seconds and remarks.
+
+    trace      the graph as it was traced, before any pass
+    resources  the large constants that the texts refer to, by key
+    """
+
+    name: str
+    target: str
+    precision: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    trace: str
+    passes: list[PassRecord] = field(default_factory=list)
+    kernels: list[KernelReport] = field(default_factory=list)
+    resources: dict[str, Array] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    trace_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The whole compile: tracing, passes, building."""
+        return self.trace_seconds + sum(p.seconds for p in self.passes) + sum(k.seconds for k in self.kernels)
+
+    @property
+    def artifacts(self) -> dict[str, str]:
+        """The last text of everything that passes computed beside the graph: "selection", "schedule", "memory"."""
+        return {name: text for p in self.passes for name, text in p.artifacts.items()}
+
+    def explain(self) -> str:
+        """Readable text: pipeline and remarks, decision table, schedules, kernels."""
+        from rnngraph.report.explain import explain
+
+        return explain(self)
+
+    def dump(self, directory: str | Path) -> list[Path]:
+        """Write ``000-trace.rg``, ``001-canonicalize.rg``, ... that parse back; see `rnngraph.report.dump`."""
+        from rnngraph.report.dump import dump
+
+        return dump(self, Path(directory))
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one HTML file that needs nothing beside it."""
+        from rnngraph.report.html import to_html
+
+        path = Path(path)
+        path.write_text(to_html(self), encoding="utf-8")
+        return path
+
+
+@dataclass(slots=True)
+class ResourceKeeper:
+    """An instrument that keeps the large constants of every stage, so that dumps parse back."""
+
+    resources: dict[str, Array] = field(default_factory=dict)
+
+    def keep(self, graph: Graph) -> None:
+        self.resources.update(resources_of(graph))
+
+    def after(self, index: int, record: PassRecord, graph: Graph) -> None:
+        self.keep(graph)
+
+
+def signature(names: Sequence[str], types: Sequence[object]) -> tuple[str, ...]:
+    """``x: f32[B,T,4]`` for each."""
+    return tuple(f"{n}: {t}" for n, t in zip(names, types, strict=True))

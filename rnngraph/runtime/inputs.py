@@ -1,0 +1,91 @@
+"""From what a caller gives to what a kernel may read: every check stands here, before anything native runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rnngraph.errors import InputError
+from rnngraph.ir import Array, Dims, Graph, TensorType, bind_dims
+from rnngraph.ir.bounds import Bound, integer_bounds
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One input of a compiled graph: its type, and the range that its integers must keep to."""
+
+    name: str
+    type: TensorType
+    bounds: tuple[Bound, ...] = ()
+
+    def array(self, given: object) -> Array:
+        """``given`` as an aligned array of this input's dtype and native byte order; strides are kept.
+
+        Floats must already have the dtype: a silent float64 -> float32 would hide a loss. Any integer dtype will do
+        for an integer input when its values fit. Raises InputError.
+        """
+        want: np.dtype[Any] = self.type.dtype.numpy
+        if type(given) is np.ndarray and given.dtype == want and given.flags.aligned:
+            return given
+        try:
+            array = np.asarray(given)
+        except ValueError as e:
+            raise InputError(f"input {self.name!r}: expected {self.type}, got something that is no array: {e}") from e
+        if array.dtype.newbyteorder("=") == want:
+            return array if array.dtype.isnative and array.flags.aligned else array.astype(want, order="C")
+        if self.type.dtype.kind == "int" and array.dtype.kind in "iu":
+            return self._narrow(array, want)
+        raise InputError(f"input {self.name!r}: expected {self.type}, got dtype {array.dtype}; "
+                         f"convert it first: {self.name}.astype(numpy.{want.name})")
+
+    def _narrow(self, array: Array, want: np.dtype[Any]) -> Array:
+        info = np.iinfo(want)
+        if array.size and (int(array.min()) < info.min or int(array.max()) > info.max):
+            raise InputError(f"input {self.name!r}: expected {self.type}, got {array.dtype} values up to "
+                             f"{array.max()} that do not fit {want.name}")
+        return array.astype(want)
+
+    def check_range(self, array: Array, dims: Dims) -> None:
+        """InputError when an integer is outside of what its users accept."""
+        if not array.size:
+            return
+        low, high = int(array.min()), int(array.max())
+        for bound in self.bounds:
+            highest = bound.highest(dims)
+            if low < 0 or high > highest:
+                what = "the number of steps" if bound.kind == "lengths" else "the table's last row"
+                where = f" (layer {bound.layer!r})" if bound.layer else ""
+                raise InputError(f"input {self.name!r}: values must be in 0..{highest}, {what}{where}; "
+                                 f"got {low}..{high}")
+
+
+class InputPlan:
+    """The inputs of one graph, and how their shapes bind its symbols."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.specs = tuple(InputSpec(n, v.type, integer_bounds(v))
+                           for n, v in zip(graph.input_names, graph.inputs, strict=True))
+        self.bounded = tuple(i for i, s in enumerate(self.specs) if s.bounds)
+
+    def bind(self, given: Sequence[object]) -> tuple[list[Array], Dims]:
+        """Checked arrays in the specs' order, and the size of every symbol; InputError names the input otherwise."""
+        arrays = [spec.array(g) for spec, g in zip(self.specs, given, strict=True)]
+        dims = self.sizes(arrays)
+        for i in self.bounded:
+            self.specs[i].check_range(arrays[i], dims)
+        return arrays, dims
+
+    def sizes(self, arrays: Sequence[Array]) -> Dims:
+        dims: Dims = {}
+        for spec, array in zip(self.specs, arrays, strict=True):
+            shape = spec.type.shape
+            fits = len(shape) == array.ndim
+            for want, got in zip(shape, array.shape, strict=False):
+                fits = fits and (want if isinstance(want, int) else dims.setdefault(want, got)) == got
+            if not fits:  # say exactly what is wrong, the slow way
+                return bind_dims({s.name: s.type for s in self.specs},
+                                 {s.name: a for s, a in zip(self.specs, arrays, strict=True)})
+        return dims

@@ -1,0 +1,144 @@
+"""CompiledModel: what `rnngraph.compile` returns. Arrays in, arrays out; variants are compiled when first used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
+from typing import TypeAlias
+
+import numpy as np
+
+from rnngraph.errors import InputError
+from rnngraph.ir import Array, resolve
+from rnngraph.report import Report
+from rnngraph.runtime.program import Program
+
+Build: TypeAlias = Callable[[bool, bool], Program]
+State: TypeAlias = Mapping[str, object] | Sequence[object] | Array
+
+
+class CompiledModel:
+    """A compiled model: call it with numpy arrays.
+
+    ``model(x)`` gives one array, or a tuple when there are several outputs. ``lengths=`` (i32[batch], each in
+    0..steps) and ``initial_state=`` compile a variant of the model on first use; it is kept, and reads the model's
+    weights at that time. Calls are reentrant from threads.
+
+    Inputs must have the declared dtype (float32 for f32; any integer dtype for indices and lengths), rank and
+    integer dims; any strides, byte order and alignment will do. NaN and infinities are values and propagate. An
+    empty batch gives empty outputs; no steps (T=0) gives empty sequences and the initial state as the final one.
+
+    >>> import numpy as np, rnngraph as rg
+    >>> double = rg.compile("graph @g(%x: f32[B]) { %y = add %x, %x : f32[B]  return y = %y }",
+    ...                     pipeline="select-implementation")
+    >>> double(np.array([1, 2], np.float32))
+    array([2., 4.], dtype=float32)
+    """
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+        self._lock = Lock()
+        self._variants: dict[tuple[bool, bool], Program] = {(False, False): build(False, False)}
+
+    @property
+    def program(self) -> Program:
+        """The variant without lengths and initial state."""
+        return self._variants[False, False]
+
+    def variant(self, *, lengths: bool = False, initial_state: bool = False) -> Program:
+        """The program for calls with these arguments; compiled when first asked for."""
+        key = (lengths, initial_state)
+        program = self._variants.get(key)
+        if program is None:
+            with self._lock:
+                program = self._variants.get(key)
+                if program is None:
+                    program = self._variants[key] = self._build(lengths, initial_state)
+        return program
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The inputs in the order in which positional arrays are taken."""
+        return self.program.input_names
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs in the order in which they are returned."""
+        return self.program.output_names
+
+    @property
+    def report(self) -> Report:
+        """What the compiler did; of another variant: ``model.variant(lengths=True).report``."""
+        return self.program.report
+
+    def explain(self) -> str:
+        """The report as text: what was applied, missed and selected, and why."""
+        return self.report.explain()
+
+    def __call__(self, *arrays: object, lengths: object = None, initial_state: State | None = None,
+                 **named: object) -> Array | tuple[Array, ...]:
+        """Run on arrays, given by position or by name.
+
+        ``initial_state``: a mapping from state names (``layer.h0``, or ``layer.h`` as outputs are named) to arrays
+        [batch, units], where a state that is not named starts at zero; or all of them in order; or the only one.
+        Raises InputError before anything runs when an input does not fit.
+        """
+        if lengths is None and initial_state is None and not named and len(arrays) == len(self.input_names):
+            outputs = self.program.run(arrays)
+        else:
+            outputs = self._run_named(self._by_name(arrays, named), lengths, initial_state)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def run(self, inputs: Mapping[str, object]) -> dict[str, Array]:
+        """Arrays by name in, arrays by name out. "lengths" and states (``layer.h0``) may be among the inputs.
+
+        >>> import numpy as np, rnngraph as rg
+        >>> neg = rg.compile("graph @g(%x: f32[B]) { %y = neg %x : f32[B]  return y = %y }",
+        ...                  pipeline="select-implementation")
+        >>> neg.run({"x": np.ones(1, np.float32)})
+        {'y': array([-1.], dtype=float32)}
+        """
+        own = {n: a for n, a in inputs.items() if n in self.input_names}
+        state = {n: a for n, a in inputs.items() if n not in own and n != "lengths"}
+        lengths = inputs.get("lengths") if "lengths" not in own else None
+        outputs = self._run_named(own, lengths, state or None)
+        return dict(zip(self.output_names, outputs, strict=True))
+
+    def _by_name(self, arrays: Sequence[object], named: Mapping[str, object]) -> dict[str, object]:
+        names = self.input_names
+        if len(arrays) > len(names):
+            raise InputError(f"expected {len(names)} input(s) {list(names)}, got {len(arrays)} arrays")
+        values = dict(zip(names, arrays, strict=False))
+        for name, array in named.items():
+            if name not in names:
+                raise InputError(f"unknown input {name!r}; the model takes {list(names)}")
+            if name in values:
+                raise InputError(f"input {name!r} is given twice, by position and by name")
+            values[name] = array
+        return values
+
+    def _run_named(self, values: dict[str, object], lengths: object, state: State | None) -> list[Array]:
+        if lengths is not None and "lengths" in self.input_names:  # a graph that already has the input
+            values, lengths = {**values, "lengths": lengths}, None
+        if missing := [n for n in self.input_names if n not in values]:
+            raise InputError(f"missing input(s) {missing}; the model takes {list(self.input_names)}")
+        program = self.variant(lengths=lengths is not None, initial_state=state is not None)
+        if lengths is not None:
+            values = {**values, "lengths": lengths}
+        if state is not None:
+            values = {**values, **self._states(program, values, state)}
+        return program.run([values[n] for n in program.input_names])
+
+    def _states(self, program: Program, values: Mapping[str, object], state: State) -> dict[str, object]:
+        specs = {s.name: s for s in program.plan.specs if s.name not in values}
+        if not isinstance(state, Mapping):
+            items = [state] if isinstance(state, np.ndarray) and len(specs) == 1 else list(state)
+            if len(items) != len(specs):
+                raise InputError(f"initial_state: expected one array for each of {list(specs)}, got {len(items)}")
+            return dict(zip(specs, items, strict=True))
+        given = {n if n in specs else n + "0": a for n, a in state.items()}
+        if unknown := [n for n in state if n not in specs and n + "0" not in specs]:
+            raise InputError(f"initial_state: unknown state(s) {unknown}; the model has {list(specs)}")
+        _, dims = self.program.plan.bind([values[n] for n in self.input_names])
+        return {n: given[n] if n in given else np.zeros(resolve(s.type.shape, dims), s.type.dtype.numpy)
+                for n, s in specs.items()}

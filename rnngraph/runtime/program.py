@@ -1,0 +1,91 @@
+"""Program: one compiled graph, ready to run. All decisions are made when it is built; a call only moves arrays along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from rnngraph.errors import InputError
+from rnngraph.ir import Array, Dims, Graph, Value, evaluate
+from rnngraph.report import Report
+from rnngraph.runtime.inputs import InputPlan
+from rnngraph.runtime.segments import Segment, constant_of
+
+
+class Runnable(Protocol):
+    """What a program calls; `rnngraph.backends.registry.Kernel` is one."""
+
+    def run(self, dims: Dims, inputs: Sequence[Array]) -> list[Array]:
+        """New arrays for the segment's outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Call ``kernel`` with the arrays in slots ``inputs``; put what it returns into slots ``outputs``."""
+
+    kernel: Runnable
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+class Program:
+    """Kernels in order, over numbered slots: the graph's inputs, returned constants, then every segment's outputs.
+
+    Stateless between calls, so threads may share it. A call in which some dim is 0 (an empty batch, no steps) has
+    next to nothing to compute and is answered by the reference evaluation, so that kernels never see empty arrays.
+    """
+
+    def __init__(self, graph: Graph, segments: Sequence[Segment], kernels: Sequence[Runnable], report: Report) -> None:
+        self.graph = graph
+        self.report = report
+        self.plan = InputPlan(graph)
+        self.input_names = graph.input_names
+        self.output_names = graph.output_names
+        slots: dict[Value, int] = {v: i for i, v in enumerate(graph.inputs)}
+        constants = {v: c.value.array for v in graph.outputs if (c := constant_of(v)) is not None}
+        for v in (*constants, *(v for s in segments for v in s.outputs)):
+            slots[v] = len(slots)
+        self.constants = list(constants.values())
+        self.room = [None] * sum(len(s.outputs) for s in segments)
+        self.steps = [Step(k, tuple(slots[v] for v in s.inputs), tuple(slots[v] for v in s.outputs))
+                      for s, k in zip(segments, kernels, strict=True)]
+        self.outputs = [slots[v] for v in graph.outputs]
+        fresh = len(graph.inputs) + len(constants)  # slots below hold arrays that a caller must not get
+        self.copied = [i for i, slot in enumerate(self.outputs) if slot < fresh or slot in self.outputs[:i]]
+        self.direct = self._direct()
+
+    def _direct(self) -> Runnable | None:
+        """The kernel, when it takes the graph's inputs and gives the graph's outputs as they stand."""
+        if len(self.steps) != 1 or self.copied:
+            return None
+        (step,) = self.steps
+        same = step.inputs == tuple(range(len(self.graph.inputs))) and list(step.outputs) == self.outputs
+        return step.kernel if same else None
+
+    def run(self, given: Sequence[object]) -> list[Array]:
+        """Check the inputs (in the order of ``input_names``), run, return new arrays in the order of the outputs."""
+        arrays, dims = self.plan.bind(given)
+        if 0 in dims.values():
+            return self._empty(arrays)
+        if self.direct is not None:
+            return self.direct.run(dims, arrays)
+        slots: list[Array | None] = [*arrays, *self.constants, *self.room]
+        for step in self.steps:
+            results = step.kernel.run(dims, [slots[i] for i in step.inputs])  # type: ignore[misc]
+            for slot, array in zip(step.outputs, results, strict=True):
+                slots[slot] = array
+        outputs: list[Array] = [slots[i] for i in self.outputs]  # type: ignore[misc]
+        for i in self.copied:
+            outputs[i] = np.array(outputs[i])
+        return outputs
+
+    def _empty(self, arrays: Sequence[Array]) -> list[Array]:
+        try:
+            return list(evaluate(self.graph, dict(zip(self.input_names, arrays, strict=True))).values())
+        except ValueError as e:
+            if isinstance(e, InputError):
+                raise
+            raise InputError(f"the result for inputs of shapes {[a.shape for a in arrays]} is not defined: {e}") from e
