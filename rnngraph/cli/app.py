@@ -17,8 +17,8 @@ import click
 
 from rnngraph.errors import RnngraphError
 
-# name -> what it does. The command is `command` of the module rnngraph.cli.<name>_command, loaded on use, so that
-# `rnngraph --help` starts without numpy.
+# name -> what it does. The command is `command` of the module rnngraph.cli.<name>_command, loaded on use, so
+# that `rnngraph --help` starts without numpy.
 COMMANDS: dict[str, str] = {
     "demo": "Pronounce words with a trained GRU encoder and decoder.",
     "compile": "Compile a model; report what was fused, merged and selected, and why.",

@@ -19,7 +19,7 @@ from rnngraph.rewrite import PassContext, PassRecord, Pipeline
 
 @dataclass(frozen=True, slots=True)
 class PrintAfter:
-    """Prints the graph, and what was computed beside it, after the passes named in ``wanted`` ("all": after each)."""
+    """Prints the graph, and what was computed beside it, after the passes in ``wanted`` ("all": each)."""
 
     wanted: frozenset[str]
 
@@ -45,9 +45,10 @@ def _print_passes(ctx: click.Context, option: click.Parameter, wanted: bool) -> 
 @click.argument("file", default="-")
 @click.option("-p", "--pipeline", default="default", show_default=True, metavar="TEXT",
               help="Passes, as a,b{option=value}; or the name of a pipeline.")
-@click.option("--passes", "list_passes", is_flag=True, is_eager=True, expose_value=False, callback=_print_passes,
+@click.option("--passes", is_flag=True, is_eager=True, expose_value=False, callback=_print_passes,
               help="List the passes and the named pipelines.")
-@click.option("--print-after", multiple=True, metavar="PASS|all", help="Print the graph after this pass, on stderr.")
+@click.option("--print-after", multiple=True, metavar="PASS|all",
+              help="Print the graph after this pass, on stderr.")
 @click.option("--remarks", is_flag=True, help="Print what the passes applied and missed, on stderr.")
 @click.option("--time", "timing", is_flag=True, help="Print how long each pass took, on stderr.")
 @click.option("--verify/--no-verify", "verify_each", default=True, show_default=True,
@@ -55,10 +56,12 @@ def _print_passes(ctx: click.Context, option: click.Parameter, wanted: bool) -> 
 @click.option("--target", type=click.Choice(TARGETS), default="cpu", show_default=True)
 @click.option("--refs", is_flag=True,
               help="Leave large constants as references; read it again with the resources.npz of the input.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the graph here instead of stdout.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout: the graph, and a record per pass.")
-def command(file: str, pipeline: str, print_after: tuple[str, ...], remarks: bool, timing: bool, verify_each: bool,
-            target: str, refs: bool, output: str | None, as_json: bool) -> None:
+@click.option("-o", "--output", type=click.Path(dir_okay=False),
+              help="Write the graph here instead of stdout.")
+@click.option("--json", "as_json", is_flag=True,
+              help="One JSON object on stdout: the graph, and a record per pass.")
+def command(file: str, pipeline: str, print_after: tuple[str, ...], remarks: bool, timing: bool,
+            verify_each: bool, target: str, refs: bool, output: str | None, as_json: bool) -> None:
     """Read a graph from FILE (or stdin), run a pipeline over it, print the graph.
 
     A resources.npz beside FILE holds the large constants that its text refers to.
@@ -66,7 +69,8 @@ def command(file: str, pipeline: str, print_after: tuple[str, ...], remarks: boo
     line = read_pipeline(pipeline)
     wanted = frozenset(n for item in print_after for n in item.split(","))
     if unknown := sorted(wanted - {"all", *passes.PASSES}):
-        raise click.BadParameter(f"unknown pass {unknown[0]!r}; --passes lists them", param_hint="--print-after")
+        raise click.BadParameter(f"unknown pass {unknown[0]!r}; --passes lists them",
+                                 param_hint="--print-after")
     graph = read_graph(file)
     if verify_each:
         verify(graph)

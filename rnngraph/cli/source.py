@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import sys
 import zipfile
+from collections.abc import Callable, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any, ParamSpec, TypeVar
 
+import click
 import numpy as np
 
+import rnngraph as rg
 from rnngraph.errors import ImportModelError, ParseError
 from rnngraph.ir import Array, Graph, parse
+from rnngraph.nn import Input
 
+P = ParamSpec("P")
+R = TypeVar("R")
 RESOURCES = "resources.npz"
 
 
@@ -51,7 +58,7 @@ def read_npy(path: str) -> Array:
 
 
 def read_python(spec: str) -> tuple[object, ModuleType]:
-    """``file.py:name`` -> the object of that name, and the module. The file is the user's own program and is run."""
+    """``file.py:name`` -> that object, and the module. The file is the user's own program and is run."""
     file, _, name = spec.rpartition(":")
     if not Path(file).is_file():
         raise FileNotFoundError(2, "No such file", file)
@@ -70,3 +77,54 @@ def read_python(spec: str) -> tuple[object, ModuleType]:
         known = ", ".join(n for n in vars(module) if not n.startswith("_")) or "nothing"
         raise ImportModelError(f"{file}: has no {name!r}; it defines {known}")
     return getattr(module, name), module
+
+
+def model_options(function: Callable[P, R]) -> Callable[P, R]:
+    """The arguments that every command with a MODEL has: MODEL, --shape, --lengths."""
+    for option in (
+        click.option("--lengths", is_flag=True, help="Give the model an input of sequence lengths (Python models)."),
+        click.option("--shape", "shapes", multiple=True, metavar="[NAME=]DIM,DIM,...[:DTYPE]",
+                     help="An input of a Python model, as x=batch,time,80:f32; words are symbolic dims."),
+        click.argument("model"),
+    ):
+        function = option(function)
+    return function
+
+
+def load_model(spec: str, shapes: Sequence[str]) -> tuple[Any, list[Input] | None]:
+    """What MODEL names, a graph or a model, and the inputs to trace it with (None: it has its own).
+
+    A Python file's ``inputs`` (an rnngraph.Input or a list of them) is used when no --shape is given.
+    """
+    file, _, name = spec.rpartition(":")
+    if not file.endswith(".py"):
+        if spec.endswith(".py"):
+            raise ImportModelError(f"{spec}: which model? Write {spec}:NAME, the name that the file gives it")
+        if shapes:
+            raise ImportModelError(f"{spec}: a graph has its inputs; --shape is for models in Python files")
+        return read_graph(spec), None
+    model, module = read_python(spec)
+    if shapes:
+        return model, [parse_shape(s, f"x{i}" if i else "x") for i, s in enumerate(shapes)]
+    inputs = getattr(module, "inputs", None)
+    return model, [inputs] if isinstance(inputs, Input) else inputs
+
+
+def read_model(spec: str, shapes: Sequence[str], *, lengths: bool = False) -> Graph:
+    """The graph of MODEL: read, or traced."""
+    model, inputs = load_model(spec, shapes)
+    if isinstance(model, Graph):
+        return model
+    return rg.trace(model, inputs, lengths=lengths)
+
+
+def parse_shape(text: str, default_name: str) -> Input:
+    """An Input from ``[name=]dim,dim,...[:dtype]``.
+
+    >>> parse_shape("words=batch,time:i32", "x")
+    <Input words: i32[batch,time]>
+    """
+    name, _, rest = text.rpartition("=")
+    dims, _, dtype = rest.partition(":")
+    shape = tuple(int(d) if d.isdecimal() else d for d in (part.strip() for part in dims.split(",")))
+    return Input(shape, dtype or "f32", name or default_name)

@@ -1,0 +1,128 @@
+"""`rnngraph doctor`: what there is on this machine, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from rnngraph.backends import BACKENDS, default_registry
+from rnngraph.backends.llvm import cache
+from rnngraph.backends.registry import Registry
+from rnngraph.errors import RnngraphError
+
+# distribution -> (what it is for, how to get it)
+OPTIONAL: Mapping[str, tuple[str, str]] = {
+    "g2p-en": ("the model of `rnngraph demo`", 'python -m pip install "rnngraph[demo]"'),
+    "cupy-cuda13x": ("NVIDIA GPUs, CUDA 13", 'python -m pip install "rnngraph[gpu-cuda13]"'),
+    "cupy-cuda12x": ("NVIDIA GPUs, CUDA 12", 'python -m pip install "rnngraph[gpu-cuda12]"'),
+}
+Section = dict[str, str]
+
+
+@click.command(name="doctor")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: sections of names and values.")
+def command(as_json: bool) -> None:
+    """Show Python and libraries, the CPU and its vector width, the backends, the compile cache.
+
+    What is missing stands with the command that brings it. The exit code is 0 when the CPU backend works.
+    """
+    registry = default_registry()
+    sections = {"software": _software(), "cpu": _cpu(), "backends": _backends(registry),
+                "gpu": _gpu(registry), "compile cache": _cache(), "optional packages": _optional()}
+    if as_json:
+        click.echo(json.dumps(sections, indent=2))
+    else:
+        click.echo("\n\n".join(_table(title, rows) for title, rows in sections.items()))
+
+
+def _table(title: str, rows: Section) -> str:
+    width = max(map(len, rows), default=0)
+    return "\n".join([title, *(f"  {name:{width}}  {value}" for name, value in rows.items())])
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _software() -> Section:
+    python = f"{platform.python_version()} on {platform.platform()}"
+    rows = {"rnngraph": _installed("rnngraph"), "python": python}
+    rows |= {name: _installed(name) for name in ("numpy", "networkx", "llvmlite", "click")}
+    try:
+        from rnngraph.backends.llvm import jit
+
+        rows["LLVM"] = jit.llvm_version()
+    except (ImportError, RnngraphError) as e:
+        rows["LLVM"] = f"missing: {e}; python -m pip install llvmlite"
+    return rows
+
+
+def _cpu() -> Section:
+    rows = {"cores": f"{os.cpu_count()} ({_usable_cores()} usable by this process)"}
+    try:
+        from rnngraph.backends.llvm import cpu
+
+        native, used = cpu.native_target(), cpu.host_target()
+    except (ImportError, RnngraphError) as e:
+        return rows | {"code generation": f"not possible: {e}"}
+    restricted = f", restricted by RNNGRAPH_CPU={os.environ['RNNGRAPH_CPU']}" if used != native else ""
+    return rows | {
+        "name": f"{native.cpu} ({native.triple})",
+        "vector width": f"{used.width} floats, {used.registers} registers, "
+                        f"{'with' if used.has_fma else 'no'} fused multiply-add{restricted}",
+        "features": " ".join(sorted(used.enabled)),
+    }
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _backends(registry: Registry) -> Section:
+    rows: Section = {}
+    for name in BACKENDS:
+        offered = [i for i in registry.implementations if i.backend == name]
+        device = registry.device(offered[0].target) if offered else None
+        if name in registry.unavailable:
+            rows[name] = f"not available: {registry.unavailable[name]}"
+        elif device is None:
+            rows[name] = "registers no implementations"
+        elif not device.present:
+            rows[name] = f"not available: {'; '.join(device.missing.values()) or 'no such device'}"
+        else:
+            rows[name] = f"available ({device.target}): {', '.join(i.name for i in offered)}"
+    return rows
+
+
+def _gpu(registry: Registry) -> Section:
+    device = registry.device("gpu")
+    rows = {"device": device.name if device.present else "none"}
+    rows |= dict.fromkeys(sorted(device.features), "found")
+    return rows | {name: f"missing: {why}" for name, why in device.missing.items()}
+
+
+def _cache() -> Section:
+    folder = cache.default_directory()
+    if folder is None:
+        return {"location": "in memory only (RNNGRAPH_CACHE=off)"}
+    files = list(folder.glob(f"*{cache.SUFFIX}")) if folder.is_dir() else []
+    size = sum(f.stat().st_size for f in files)
+    return {"location": str(folder), "content": f"{len(files)} objects, {size / 2**20:.1f} MiB "
+                                                f"of at most {cache.LIMIT / 2**20:.0f} MiB"}
+
+
+def _optional() -> Section:
+    rows: Section = {}
+    for name, (purpose, command_line) in OPTIONAL.items():
+        found = _installed(name)
+        hint = f"; get it: {command_line}" if found == "not installed" else ""
+        rows[name] = f"{found} ({purpose}){hint}"
+    return rows

@@ -1,0 +1,73 @@
+"""`rnngraph run`: compile a model and run it on arrays from files."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import numpy as np
+
+import rnngraph as rg
+from rnngraph.backends.registry import TARGETS
+from rnngraph.cli.source import load_model, model_options, read_npy
+from rnngraph.errors import InputError
+from rnngraph.ir import Array
+
+
+@click.command(name="run")
+@model_options
+@click.option("-i", "--input", "files", multiple=True, metavar="[NAME=]FILE.npy",
+              help="An input; without a name they are taken in the model's order.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False), metavar="FILE.npz", help="Write the outputs here.")
+@click.option("--target", type=click.Choice(TARGETS), default="auto", show_default=True)
+@click.option("--repeat", type=click.IntRange(1, 100_000), default=1, show_default=True,
+              help="Run so often, and print the median time.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: per output dtype, shape, min, mean, max.")
+def command(model: str, shapes: tuple[str, ...], lengths: bool, files: tuple[str, ...], out: str | None,
+            target: str, repeat: int, as_json: bool) -> None:
+    """Compile MODEL, run it on the inputs, print a summary of every output."""
+    source, inputs = load_model(model, shapes)
+    compiled = rg.compile(source, inputs=inputs, target=target, lengths=lengths)
+    arrays = bind_inputs(files, compiled.input_names)
+    seconds: list[float] = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        outputs = compiled.run(arrays)
+        seconds.append(time.perf_counter() - start)
+    if out:
+        with Path(out).open("wb") as file:
+            np.savez(file, **dict(outputs))
+    rows = {name: summary(array) for name, array in outputs.items()}
+    if as_json:
+        click.echo(json.dumps({"outputs": rows, "seconds": statistics.median(seconds)}))
+        return
+    for name, row in rows.items():
+        click.echo(f"{name}: " + ", ".join(f"{k} {v}" for k, v in row.items()))
+    click.echo(f"{statistics.median(seconds) * 1e3:.3f} ms" + (f", median of {repeat}" if repeat > 1 else ""))
+
+
+def bind_inputs(files: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Array]:
+    """Arrays by input name; InputError for unknown, repeated and missing ones."""
+    arrays: dict[str, Array] = {}
+    for item in files:
+        name, _, path = item.rpartition("=")
+        free = [n for n in names if n not in arrays]
+        name = name or (free[0] if free else "")
+        if name not in names or name in arrays:
+            raise InputError(f"--input {item}: the model takes {', '.join(names)}, each once")
+        arrays[name] = read_npy(path)
+    if missing := [n for n in names if n not in arrays]:
+        raise InputError(f"missing input {', '.join(missing)}; give each as --input NAME=FILE.npy")
+    return arrays
+
+
+def summary(array: Array) -> Mapping[str, str | float | list[int]]:
+    """What an array holds, in a few numbers."""
+    row: dict[str, str | float | list[int]] = {"dtype": str(array.dtype), "shape": list(array.shape)}
+    if array.size and array.dtype.kind in "fiu":
+        row |= {"min": float(array.min()), "mean": float(array.mean()), "max": float(array.max())}
+    return row
