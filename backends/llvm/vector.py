@@ -88,6 +88,7 @@ class Emit:
         self._constants: dict[tuple[str, str], Splat] = {}
         self._ints: dict[tuple[str, int], IRValue] = {}
         self._empty: IRValue = None
+        self._first = ir.Constant(self.i32v, [0] * self.W)  # the shuffle that repeats lane 0
         self.iota = ir.Constant(self.i32v, list(range(self.W)))
 
     def text(self) -> str:
@@ -157,7 +158,7 @@ class Emit:
         """The scalar in every lane."""
         vector = ir.VectorType(scalar.type, self.W)
         one = b.insert_element(ir.Constant(vector, ir.Undefined), scalar, self.num(0, I32))
-        return b.shuffle_vector(one, ir.Constant(vector, ir.Undefined), Splat(I32, self.W, 0))
+        return b.shuffle_vector(one, ir.Constant(vector, ir.Undefined), self._first)
 
     def fma(self, b: Builder, x: IRValue, y: IRValue, z: IRValue) -> IRValue:
         """x*y + z, rounded once where the CPU can (llvm.fma would be a libm call per lane where it cannot)."""

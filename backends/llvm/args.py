@@ -1,0 +1,58 @@
+"""The argument table of a stage: one i64 per slot, addresses in bytes and strides in floats, named."""
+
+from __future__ import annotations
+
+from rnngraph.phases.partition import Partition, Phase
+from rnngraph.phases.stages import Stage
+
+TIMED = ("x", "y")  # buffers that move with time have a stride for it
+
+
+class Slots:
+    """Names the slots of a stage's argument table. The order depends on the stage's structure alone, so that equal
+    stages have equal code."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.names: list[str] = ["t.first", "t.step", "rows"]
+        for name in stage.inputs:
+            self.names += [name, f"{name}.t", f"{name}.r"]
+        for name in stage.outputs:
+            self.names += [name, f"{name}.t", f"{name}.r"]
+        for carry in stage.carries:
+            self.names += [f"{carry.name}.0", f"{carry.name}.1", f"{carry.name}.r"]
+        for name in stage.partition.temporaries:
+            self.names += [name, f"{name}.r"]
+        for k in range(len(stage.partition.reductions)):
+            self.names += [f"partial{k}"]
+        if has_row_scalars(stage.partition):
+            self.names += ["scalars", "scalars.part"]
+        if stage.partition.reductions or has_row_scalars(stage.partition):
+            self.names += ["row.capacity"]
+        if stage.lengths is not None:
+            self.names.append("lengths")
+        for p, phase in enumerate(stage.partition.phases):
+            self.names += [weight_slot(p, g, q) for g, group in enumerate(phase.groups)
+                           for q in range(len(group.pieces))]
+        self.index = {name: k for k, name in enumerate(self.names)}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, name: str) -> int:
+        return self.index[name]
+
+
+def weight_slot(phase: int, group: int, piece: int) -> str:
+    return f"w{phase}.{group}.{piece}"
+
+
+def has_row_scalars(partition: Partition) -> bool:
+    return any(p.row_scalars for p in partition.phases)
+
+
+def most_row_scalars(partition: Partition) -> int:
+    """How many numbers per row the widest row prologue keeps."""
+    return max((len(p.row_scalars) for p in partition.phases), default=0)
+
+
+__all__ = ["Phase", "Slots", "has_row_scalars", "most_row_scalars", "weight_slot"]

@@ -1,0 +1,93 @@
+"""Register tiles and weight packing: decided from a stage's phases and the vector width alone.
+
+A lane tile is NV vectors of every part of a group. Packed weights are [tile][k][part][NV][W], zero-padded lanes,
+one buffer per (phase, group, piece): the microkernel streams them front to back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rnngraph.backends.llvm.cpu import CpuTarget
+from rnngraph.ir import Array
+from rnngraph.phases.partition import MAX_PARTS, Group, Partition, Phase
+from rnngraph.phases.static import static_array
+
+ROW_BLOCK = 32  # rows that share one pass over a weight tile; their sums stay in L1
+PANEL = 16 * 1024  # bytes of weights that stay in L1 while a row block passes
+ALIGN = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How one lane domain is cut: ``nv`` vectors of ``width`` lanes a tile, ``tiles`` tiles, masked when ragged."""
+
+    n: int
+    nv: int
+    width: int
+
+    @property
+    def vectors(self) -> int:
+        return -(-self.n // self.width)
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.vectors // self.nv)
+
+    @property
+    def ragged(self) -> bool:
+        """Whether the last vector, or the last tile, sticks out of the domain."""
+        return self.tiles * self.nv * self.width != self.n
+
+
+def tilings(partition: Partition, width: int) -> dict[int, Tiling]:
+    """The tiling of every lane extent. It depends on the extent alone, so that a thread owns the same lanes of a
+    domain in every phase."""
+    parts: dict[int, int] = {}
+    for p in partition.phases:
+        parts[p.n] = max([parts.get(p.n, 1), *(len(g.parts) for g in p.groups)])
+    out = {}
+    for n, most in parts.items():
+        vectors = -(-n // width)
+        fits = [nv for nv in (4, 2, 1) if nv * most <= MAX_PARTS and vectors % nv == 0]
+        out[n] = Tiling(n, fits[0] if fits else 1, width)
+    return out
+
+
+def k_block(target: CpuTarget, vectors: int, k: int) -> int:
+    """How much of k is accumulated per pass, so that the weight panel stays in L1."""
+    block = PANEL // (vectors * target.width * 4)
+    return k if k <= block + block // 2 else block
+
+
+def pack(group: Group, piece: int, tiling: Tiling) -> Array:
+    """The weights of one piece of a group as [tile][k][part][nv][W], 64-byte aligned."""
+    q = group.pieces[piece]
+    nv, w, tiles = tiling.nv, tiling.width, tiling.tiles
+    out = aligned((tiles, q.k, len(group.parts), nv * w))
+    for index, part in enumerate(group.parts):
+        right = part.pieces[piece]
+        matrix = static_array(right.right)[right.k_pos : right.k_pos + q.k, part.off : part.off + part.n]
+        padded = np.zeros((q.k, tiles * nv * w), np.float32)
+        padded[:, : part.n] = matrix
+        out[:, :, index, :] = padded.reshape(q.k, tiles, nv * w).transpose(1, 0, 2)
+    return out
+
+
+def aligned(shape: tuple[int, ...], *, slack: int = 16) -> Array:
+    """A zeroed float32 array that starts on a cache line and may be read ``slack`` floats beyond its end."""
+    count = int(np.prod(shape, dtype=np.int64))
+    raw = np.zeros(count * 4 + ALIGN + slack * 4, np.uint8)
+    start = -raw.ctypes.data % ALIGN
+    return raw[start : start + count * 4].view(np.float32).reshape(shape)
+
+
+def group_offsets(p: Phase, tiling: Tiling) -> tuple[list[int], int]:
+    """Where each group's sums stand in the accumulator tile (in floats), and the tile's size."""
+    offsets, at = [], 0
+    for g in p.groups:
+        offsets.append(at)
+        at += ROW_BLOCK * len(g.parts) * tiling.nv * tiling.width
+    return offsets, max(at, 1)

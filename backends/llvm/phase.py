@@ -1,0 +1,349 @@
+"""Emission of one phase as a function: microkernels accumulate into a tile in L1, then one generic loop over (row,
+vector) evaluates everything that consumes the sums and stores the results. Every cell goes through this file.
+
+    phase(args, step, t, before, part, parts, row0, row1)
+
+``part`` of ``parts`` owns a range of lane tiles, [row0, row1) is its range of rows; ``before`` is the time of the
+previous step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnngraph.backends.llvm.args import Slots, weight_slot
+from rnngraph.backends.llvm.layout import ALIGN, ROW_BLOCK, Tiling, group_offsets, k_block
+from rnngraph.backends.llvm.multiply import call_pair, call_rows, most_rows
+from rnngraph.backends.llvm.row_scalars import RowScalars
+from rnngraph.backends.llvm.vector import F32, I64, PTR, VOID, Builder, Emit, Function, IRValue
+from rnngraph.backends.llvm.vmath import LOWERINGS
+from rnngraph.phases.hazards import CarryMode
+from rnngraph.phases.lanes import Instance, Kind, Leaf, Source
+from rnngraph.phases.partition import Phase, Store
+from rnngraph.phases.stages import Stage
+
+REDUCE_IDENTITY = {"reduce_max": float("-inf"), "reduce_min": float("inf")}
+
+
+@dataclass(slots=True)
+class Step:
+    """The arguments of a phase function, as IR values."""
+
+    args: IRValue
+    step: IRValue
+    t: IRValue
+    before: IRValue
+    part: IRValue
+    parts: IRValue
+    row0: IRValue
+    row1: IRValue
+
+
+@dataclass(slots=True)
+class Place:
+    """Where the epilogue stands: a row, the first lane of a vector, and the mask of its live lanes."""
+
+    row: IRValue
+    lane: IRValue
+    vector: IRValue  # number of the vector within its domain
+    mask: IRValue | None
+    sums: list[IRValue]  # per group: address of this row's sums; the vector's offset is added per part
+    inner: IRValue  # number of the vector within its tile
+
+
+class PhaseEmitter:
+    """Emits phase ``index`` of a stage."""
+
+    def __init__(self, e: Emit, stage: Stage, index: int, slots: Slots, tilings: dict[int, Tiling]) -> None:
+        self.e = e
+        self.stage = stage
+        self.index = index
+        self.phase: Phase = stage.partition.phases[index]
+        self.slots = slots
+        self.tiling = tilings[self.phase.n]
+        self.partition = stage.partition
+        self.bases: dict[tuple[str, bool], tuple[IRValue, IRValue]] = {}
+        self.modes = {c.name: c.mode for c in stage.carries}
+
+    def emit(self) -> Function:
+        fn, b = self.e.function(f"phase{self.index}", VOID, [PTR] + [I64] * 7, inline="never", internal=True)
+        at = Step(*fn.args)
+        self.at = at
+        self.prepare(b)
+        scalars = RowScalars(self) if self.phase.row_scalars else None
+        if scalars is not None:
+            scalars.emit(b)
+        self.tiles(b)
+        b.ret_void()
+        return fn
+
+    # --- argument table -----------------------------------------------------------------------------------------
+
+    def slot(self, b: Builder, name: str) -> IRValue:
+        return self.e.load(b, self.e.at(b, self.at.args, self.slots[name], I64), I64, align=8, invariant=True)
+
+    def pointer(self, b: Builder, name: str) -> IRValue:
+        return b.inttoptr(self.slot(b, name), PTR)
+
+    def prepare(self, b: Builder) -> None:
+        """All base addresses of this step, once, at the function's entry."""
+        self.rows = self.slot(b, "rows")
+        self.odd = b.and_(self.at.step, self.e.num(1))
+        offsets, size = group_offsets(self.phase, self.tiling)
+        self.offsets, self.tile_floats = offsets, size
+        if self.phase.groups:
+            self.acc = b.alloca(F32, 2 * size)
+            self.acc.align = ALIGN
+        for leaf in self.leaves():
+            self.base(b, leaf)
+        for s in self.phase.stores:
+            self.destination(b, s.dest)
+        self.lengths = self.pointer(b, "lengths") if self.stage.lengths is not None else None
+        self.weights = {(g, q): self.pointer(b, weight_slot(self.index, g, q))
+                        for g, group in enumerate(self.phase.groups) for q in range(len(group.pieces))}
+        if self.partition.reductions or self.phase.row_scalars:
+            self.capacity = self.slot(b, "row.capacity")
+        self.partials = {k: self.pointer(b, f"partial{k}") for k in self.partition.reductions.values()}
+        if self.phase.row_scalars:
+            base = self.pointer(b, "scalars")
+            self.scalars = self.e.at(b, base, b.mul(self.at.part, self.slot(b, "scalars.part")))
+
+    def leaves(self) -> list[Leaf]:
+        found: dict[Leaf, None] = {}
+
+        def visit(i: Instance) -> None:
+            if i in self.partition.spilled:
+                name = self.partition.spilled[i]
+                found[Leaf(Source.TEMPORARY, name)] = None
+            if i.leaf is not None:
+                found[i.leaf] = None
+            for a in i.args:
+                visit(a)
+            for q in i.pieces:
+                visit(q.load)
+
+        for s in self.phase.stores:
+            visit(s.instance)
+            if self.stage.lengths is not None and s.dest.startswith("c"):
+                found[Leaf(Source.CARRY, s.dest)] = None
+        for r in (*self.phase.reduces, *self.phase.row_scalars):
+            visit(r)
+        return list(found)
+
+    def base(self, b: Builder, leaf: Leaf) -> tuple[IRValue, IRValue]:
+        """Address of row 0 of a leaf at this step, and its row stride in floats."""
+        key = (leaf.name, False)
+        if key not in self.bases:
+            name = leaf.name
+            if leaf.source is Source.CARRY:
+                self.bases[key] = (self.carry(b, name, 0), self.slot(b, f"{name}.r"))
+            elif leaf.source is Source.TEMPORARY:
+                self.bases[key] = (self.pointer(b, name), self.slot(b, f"{name}.r"))
+            else:
+                address = self.pointer(b, name)
+                if leaf.source is Source.SEQUENCE:
+                    address = self.e.at(b, address, b.mul(self.at.t, self.slot(b, f"{name}.t")))
+                self.bases[key] = (address, self.slot(b, f"{name}.r"))
+        return self.bases[key]
+
+    def carry(self, b: Builder, name: str, ahead: int) -> IRValue:
+        """The buffer of a carry: this step's value (ahead 0) or the next one's (1)."""
+        if self.modes[name] is CarryMode.IN_PLACE:
+            return self.pointer(b, f"{name}.0")
+        even, odd = self.pointer(b, f"{name}.{ahead}"), self.pointer(b, f"{name}.{1 - ahead}")
+        return b.select(b.icmp_signed("==", self.odd, self.e.num(0)), even, odd)
+
+    def destination(self, b: Builder, dest: str) -> tuple[IRValue, IRValue]:
+        """Address of row 0 of a store's buffer at this step, and its row stride."""
+        key = (dest, True)
+        if key not in self.bases:
+            if dest in self.modes:
+                address = self.carry(b, dest, 1)
+            elif dest in self.partition.temporaries:
+                address = self.pointer(b, dest)
+            else:
+                stride = self.slot(b, f"{dest}.t")
+                base = self.pointer(b, dest)
+                address = self.e.at(b, base, b.mul(self.at.t, stride))
+                if self.repeats:
+                    before = self.e.at(b, base, b.mul(self.at.before, stride))
+                    self.bases[(f"{dest}.before", True)] = (before, stride)
+            self.bases[key] = (address, self.slot(b, f"{dest}.r"))
+        return self.bases[key]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether padded outputs repeat the row's previous output."""
+        return self.stage.lengths is not None and self.stage.pad == "repeat"
+
+    # --- loops ----------------------------------------------------------------------------------------------------
+
+    def tiles(self, b: Builder) -> None:
+        e, at = self.e, self.at
+        count = e.num(self.tiling.tiles)
+        first = b.udiv(b.mul(count, at.part), at.parts)
+        last = b.udiv(b.mul(count, b.add(at.part, e.num(1))), at.parts)
+        self.single = b.icmp_signed("==", b.sub(at.row1, at.row0), e.num(1))
+        together = b.select(self.single, e.num(2), e.num(1)) if self.phase.groups else e.num(1)
+        with e.for_range(b, first, last, together, name="tiles") as loop:
+            left = b.sub(last, loop.index)
+            tiles = b.select(b.icmp_signed("<", left, together), left, together)
+            mirrored = b.sub(b.add(first, left), tiles)
+            tile = b.select(b.icmp_signed("==", self.odd, e.num(1)), mirrored, loop.index)
+            with e.for_range(b, at.row0, at.row1, ROW_BLOCK, name="rows") as block:
+                rest = b.sub(at.row1, block.index)
+                rows = b.select(b.icmp_signed("<", rest, e.num(ROW_BLOCK)), rest, e.num(ROW_BLOCK))
+                for g in range(len(self.phase.groups)):
+                    self.accumulate(b, g, tile, tiles, block.index, rows)
+                self.epilogue(b, tile, tiles, block.index, rows)
+
+    def accumulate(self, b: Builder, g: int, tile: IRValue, tiles: IRValue, row: IRValue, rows: IRValue) -> None:
+        """sums[g] = left @ packed weights, for one tile (or two, with a single row)."""
+        e, group = self.e, self.phase.groups[g]
+        vectors = len(group.parts) * self.tiling.nv
+        acc = e.at(b, self.acc, self.offsets[g])
+        most = most_rows(e.target, vectors)
+        for q, piece in enumerate(group.pieces):
+            assert piece.load.leaf is not None
+            base, stride = self.base(b, piece.load.leaf)
+            left = e.at(b, e.at(b, base, b.mul(row, stride)), piece.load.off)
+            panel = piece.k * vectors * e.W
+            weights = e.at(b, self.weights[g, q], b.mul(tile, e.num(panel)))
+            block = k_block(e.target, vectors, piece.k)
+            if block == piece.k:
+                self.multiply(b, vectors, acc, left, stride, weights, panel, e.num(piece.k), int(q > 0), tiles, rows)
+                continue
+            few = b.icmp_signed("<=", rows, e.num(most))
+            step = b.select(few, e.num(piece.k), e.num(block))
+            with e.for_range(b, 0, piece.k, step, name="k") as loop:
+                rest = b.sub(e.num(piece.k), loop.index)
+                length = b.select(b.icmp_signed("<", rest, step), rest, step)
+                beta = e.num(1) if q else b.zext(b.icmp_signed(">", loop.index, e.num(0)), I64)
+                self.multiply(b, vectors, acc, e.at(b, left, loop.index), stride,
+                              e.at(b, weights, b.mul(loop.index, e.num(vectors * e.W))), panel, length, beta,
+                              tiles, rows)
+
+    def multiply(self, b: Builder, vectors: int, acc: IRValue, left: IRValue, stride: IRValue, weights: IRValue,
+                 panel: int, k: IRValue, beta: int | IRValue, tiles: IRValue, rows: IRValue) -> None:
+        e = self.e
+        beta = e.value(beta)
+        pair = b.icmp_signed("==", tiles, e.num(2))
+        two, one, after = (b.append_basic_block(name) for name in ("pair", "tile", "multiplied"))
+        b.cbranch(pair, two, one)
+        b.position_at_end(two)
+        call_pair(e, b, vectors, acc, e.at(b, acc, self.tile_floats), left, weights, e.at(b, weights, panel), k, beta)
+        b.branch(after)
+        b.position_at_end(one)
+        call_rows(e, b, vectors, acc, left, stride, weights, k, beta, rows)
+        b.branch(after)
+        b.position_at_end(after)
+
+    def epilogue(self, b: Builder, tile: IRValue, tiles: IRValue, row: IRValue, rows: IRValue) -> None:
+        e, nv = self.e, self.tiling.nv
+        with e.for_range(b, 0, tiles, name="tile") as each, e.for_range(b, 0, rows, name="row") as r, \
+                e.for_range(b, 0, nv, name="vector") as v:
+            vector = b.add(b.mul(b.add(tile, each.index), e.num(nv)), v.index)
+            lane = b.mul(vector, e.num(e.W))
+            sums = []
+            for g, group in enumerate(self.phase.groups):
+                width = len(group.parts) * nv * e.W
+                at = b.add(b.mul(each.index, e.num(self.tile_floats)), b.mul(r.index, e.num(width)))
+                sums.append(e.at(b, e.at(b, self.acc, self.offsets[g]), at))
+            mask = None
+            if self.tiling.ragged:
+                start = b.select(b.icmp_signed("<", lane, e.num(self.phase.n)), lane, e.num(self.phase.n))
+                mask = e.tail_mask(b, start, self.phase.n)
+            self.vector(b, Place(b.add(row, r.index), lane, vector, mask, sums, v.index))
+
+    # --- evaluation -----------------------------------------------------------------------------------------------
+
+    def vector(self, b: Builder, place: Place) -> None:
+        """Evaluate every root of one (row, vector), then store them all: an update in place may not be seen early."""
+        memo: dict[Instance, IRValue] = {}
+        values = [self.eval(b, s.instance, place, memo, root=True) for s in self.phase.stores]
+        reduced = [self.eval(b, r.args[0], place, memo, root=True) for r in self.phase.reduces]
+        active = None
+        if self.lengths is not None:
+            length = self.e.load(b, self.e.at(b, self.lengths, place.row, I64), I64, align=8)
+            active = b.icmp_signed("<", self.at.t, length)
+        values = [v if active is None else self.keep(b, s, v, active, place)
+                  for s, v in zip(self.phase.stores, values, strict=True)]
+        for s, value in zip(self.phase.stores, values, strict=True):
+            self.write(b, s, value, place)
+        for r, value in zip(self.phase.reduces, reduced, strict=True):
+            self.partial(b, r, value, place)
+
+    def eval(self, b: Builder, i: Instance, place: Place, memo: dict[Instance, IRValue], *, root: bool) -> IRValue:
+        if i not in memo:
+            spilled = self.partition.spilled.get(i)
+            if spilled is not None and not root and i.level < self.phase.level:
+                memo[i] = self.read(b, Leaf(Source.TEMPORARY, spilled), 0, place)
+            else:
+                memo[i] = self.compute(b, i, place, memo)
+        return memo[i]
+
+    def compute(self, b: Builder, i: Instance, place: Place, memo: dict[Instance, IRValue]) -> IRValue:
+        e = self.e
+        if i.kind is Kind.SPLAT:
+            return e.const(i.number)
+        if i.kind is Kind.LOAD:
+            assert i.leaf is not None
+            return self.read(b, i.leaf, i.off, place)
+        if i.kind is Kind.ROW_SPLAT:
+            k = self.phase.row_scalars.index(i.args[0])
+            address = e.at(b, self.scalars, b.add(b.mul(self.capacity, e.num(k)), place.row))
+            return e.splat(b, e.load(b, address, F32))
+        if i.kind is Kind.MATMUL:
+            for g, group in enumerate(self.phase.groups):
+                if i in group.parts:
+                    at = b.add(place.inner, e.num(group.parts.index(i) * self.tiling.nv))
+                    return e.load(b, e.at(b, place.sums[g], b.mul(at, e.num(e.W))), align=e.W * 4)
+            raise AssertionError("a matmul that no group of its phase computes")
+        args = [self.eval(b, a, place, memo, root=False) for a in i.args]
+        return LOWERINGS[i.op.name](e, b, *args)
+
+    def read(self, b: Builder, leaf: Leaf, off: int, place: Place) -> IRValue:
+        e = self.e
+        base, stride = self.base(b, leaf)
+        if leaf.source is Source.SCALAR:
+            return e.splat(b, e.load(b, base, F32))
+        address = e.at(b, base, b.add(place.lane, e.num(off)))
+        if leaf.source is not Source.VECTOR:
+            address = e.at(b, address, b.mul(place.row, stride))
+        padded = leaf.source in (Source.CARRY, Source.TEMPORARY)
+        return e.load(b, address, mask=None if padded else place.mask)
+
+    def keep(self, b: Builder, s: Store, value: IRValue, active: IRValue, place: Place) -> IRValue:
+        """Past a row's length a carry keeps its value, an output is zero or repeats."""
+        e = self.e
+        if s.dest in self.modes:
+            return b.select(active, value, self.read(b, Leaf(Source.CARRY, s.dest), s.pos, place))
+        if s.dest in self.partition.temporaries:
+            return value
+        other = e.const(0.0)
+        if self.repeats:
+            before, _ = self.bases[(f"{s.dest}.before", True)]
+            first = b.icmp_signed("==", self.at.step, e.num(0))
+            base = b.select(first, self.bases[(s.dest, True)][0], before)
+            address = e.at(b, base, b.add(b.mul(place.row, self.bases[(s.dest, True)][1]),
+                                          b.add(place.lane, e.num(s.pos))))
+            other = b.select(first, other, e.load(b, address, mask=place.mask))
+        return b.select(active, value, other)
+
+    def write(self, b: Builder, s: Store, value: IRValue, place: Place) -> None:
+        e = self.e
+        base, stride = self.destination(b, s.dest)
+        lane = b.add(place.lane, e.num(s.pos))
+        e.store(b, value, e.at(b, base, b.add(b.mul(place.row, stride), lane)), mask=place.mask)
+
+    def partial(self, b: Builder, r: Instance, value: IRValue, place: Place) -> None:
+        """One vector's share of a reduction."""
+        e, kind = self.e, r.op.name
+        if place.mask is not None:
+            value = b.select(place.mask, value, e.const(REDUCE_IDENTITY.get(kind, 0.0)))
+        fold = {"reduce_max": e.reduce_max, "reduce_min": e.reduce_min}.get(kind, e.reduce_sum)
+        address = e.at(b, self.partials[self.partition.reductions[r]],
+                       b.add(b.mul(place.vector, self.capacity), place.row))
+        b.store(fold(b, value), address, align=4)
+
+
