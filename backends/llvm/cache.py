@@ -18,7 +18,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import rnngraph
 from rnngraph.backends.llvm import jit
 from rnngraph.backends.llvm.cpu import CpuTarget
 
@@ -47,7 +46,7 @@ def default_directory() -> Path | None:
 def object_key(text: str, target: CpuTarget, opt: int = 2) -> str:
     """The file name of the object: a sha256 over everything that decides its bytes."""
     parts = (text, target.triple, target.cpu, target.features, str(opt), jit.llvm_version(),
-             getattr(rnngraph, "__version__", ""))
+             getattr(sys.modules["rnngraph"], "__version__", ""))
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode()

@@ -1,0 +1,197 @@
+"""The microkernels: a tile of R rows by N vectors of sums over k, in registers; one library per target.
+
+    rg_mk_{R}_{N}(float* acc, i64 acc_stride, float* a, i64 lda, float* w, i64 K, i64 beta)
+        acc[r*acc_stride + n*W + l] (+)= sum over k < K of a[r*lda + k] * w[(k*N + n)*W + l]
+    rg_mk2_1_{N}(float* acc0, float* acc1, float* a, float* w0, float* w1, i64 K, i64 beta)
+        the same for one row and two lane tiles at once: acc0 from w0, acc1 from w1 (twice the independent chains)
+
+beta = 0 starts from zero, 1 continues the sums in acc. Strides count floats. ``a`` needs the alignment of a float,
+``w`` and ``acc`` (and acc_stride) that of a vector. Every sum is one chain in k order: a row's bits depend neither
+on R, nor on how k is cut into calls, nor on the pair form. The text is written directly: every process needs it to
+find the object in the cache, and llvmlite.ir would take twenty times longer.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from rnngraph.backends.llvm import cache
+from rnngraph.backends.llvm.cpu import CpuTarget
+
+MAX_PARTS = 4  # vectors of a row that accumulate together
+MAX_ROWS = 8
+UNROLL = 4
+
+
+def fits(rows: int, parts: int, target: CpuTarget) -> bool:
+    """Whether the sums, the smaller side and one vector more stay in registers."""
+    spare = 1 if target.has_fma else 5  # products, and the copies that two-operand instructions need
+    return rows * parts + min(rows, parts) + spare <= target.registers
+
+
+def row_variants(parts: int, target: CpuTarget) -> tuple[int, ...]:
+    """The R for which rg_mk_R_{parts} exists, ascending: 1, 2, 4 where they fit, and the largest that fits."""
+    possible = [r for r in range(1, MAX_ROWS + 1) if fits(r, parts, target)]
+    return tuple(r for r in possible if r in (1, 2, 4, possible[-1]))
+
+
+def pair_parts(target: CpuTarget) -> tuple[int, ...]:
+    """The N for which rg_mk2_1_N exists."""
+    return tuple(n for n in range(1, MAX_PARTS + 1) if fits(1, 2 * n, target))
+
+
+def name(rows: int, parts: int) -> str:
+    """The symbol for a tile of ``rows`` x ``parts`` vectors."""
+    return f"rg_mk_{rows}_{parts}"
+
+
+def pair_name(parts: int) -> str:
+    """The symbol for one row and two lane tiles of ``parts`` vectors."""
+    return f"rg_mk2_1_{parts}"
+
+
+def symbols(target: CpuTarget) -> tuple[str, ...]:
+    """All functions of the target's library."""
+    tiles = [name(r, n) for n in range(1, MAX_PARTS + 1) for r in row_variants(n, target)]
+    return (*tiles, *(pair_name(n) for n in pair_parts(target)))
+
+
+def emit_microkernels(target: CpuTarget) -> str:
+    """The library's IR text."""
+    kernels = [tile_kernel(r, n, target) for n in range(1, MAX_PARTS + 1) for r in row_variants(n, target)]
+    kernels += [pair_kernel(n, target) for n in pair_parts(target)]
+    vector = f"<{target.width} x float>"
+    fma = _fma(target)
+    header = f'target triple = "{target.triple}"\n\ndeclare {vector} @{fma}({vector}, {vector}, {vector})\n'
+    return "\n".join([header, *kernels])
+
+
+@functools.cache
+def library(target: CpuTarget) -> bytes:
+    """The library as an object, to be linked beside the code that calls it; from the disk cache when it is there."""
+    return cache.cached_object(emit_microkernels(target), target)
+
+
+def tile_kernel(rows: int, parts: int, target: CpuTarget) -> str:
+    """The text of rg_mk_{rows}_{parts}."""
+    head = (f"define void @{name(rows, parts)}(ptr %acc, i64 %acc.stride, ptr %a, i64 %lda, ptr %w, i64 %K, "
+            f"i64 %beta) nounwind {{\nentry:")
+    setup = []
+    for r in range(rows):
+        setup += _row("a", "lda", r) + _row("acc", "acc.stride", r)
+    cells = [(r, n) for r in range(rows) for n in range(parts)]
+    addresses = {(r, n): (f"%acc.{r}", n) for r, n in cells}
+    return head + "\n" + _body(rows, ["w"] * parts, parts, setup, addresses, target)
+
+
+def pair_kernel(parts: int, target: CpuTarget) -> str:
+    """The text of rg_mk2_1_{parts}."""
+    head = (f"define void @{pair_name(parts)}(ptr %acc0, ptr %acc1, ptr %a, ptr %w0, ptr %w1, i64 %K, "
+            f"i64 %beta) nounwind {{\nentry:")
+    setup = ["%a.0 = getelementptr float, ptr %a, i64 0"]
+    addresses = {(0, n): (f"%acc{n // parts}", n % parts) for n in range(2 * parts)}
+    streams = [f"w{n // parts}" for n in range(2 * parts)]
+    return head + "\n" + _body(1, streams, parts, setup, addresses, target)
+
+
+def _row(base: str, stride: str, r: int) -> list[str]:
+    """%base.r = base + r * stride floats."""
+    return [f"%{base}.off.{r} = mul i64 %{stride}, {r}",
+            f"%{base}.{r} = getelementptr float, ptr %{base}, i64 %{base}.off.{r}"]
+
+
+def _fma(target: CpuTarget) -> str:
+    return f"llvm.{'fma' if target.has_fma else 'fmuladd'}.v{target.width}f32"
+
+
+def _body(rows: int, streams: Sequence[str], parts: int, setup: list[str],
+          addresses: dict[tuple[int, int], tuple[str, int]], target: CpuTarget) -> str:
+    """Everything behind the signature. ``streams[n]`` is the weight pointer that vector n of a row comes from,
+    ``parts`` the vectors of one k in a stream, ``addresses`` where each sum lives: (pointer, vector)."""
+    vector, align = f"<{target.width} x float>", target.width * 4
+    cells = list(addresses)
+    sources = sorted(set(streams))
+
+    def phis(now: str, *ways: tuple[str, str]) -> list[str]:
+        """One phi per sum; a way is (prefix of the values, block), the empty prefix being zero."""
+        return [f"%{now}.{r}.{n} = phi {vector} "
+                + ", ".join(f"[ {f'%{p}.{r}.{n}' if p else 'zeroinitializer'}, %{block} ]" for p, block in ways)
+                for r, n in cells]
+
+    def pointers(now: str, *ways: tuple[str, str]) -> list[str]:
+        return [f"%{s}.{now} = phi ptr " + ", ".join(f"[ %{s}{p}, %{block} ]" for p, block in ways) for s in sources]
+
+    def steps(count: int, block: str) -> list[str]:
+        """``count`` values of k: sums %block.* -> %block.{count}.*, then the pointers of the next turn."""
+        out = []
+        for u in range(count):
+            now, new = (block if u == 0 else f"{block}.{u}"), f"{block}.{u + 1}"
+            out += _step(rows, streams, parts, u, block, now, new, target)
+        out += [f"%{s}.{block}.next = getelementptr {vector}, ptr %{s}.{block}, i64 {count * parts}" for s in sources]
+        return out + [f"%k.{block}.next = add i64 %k.{block}, {count}"]
+
+    last = f"main.{UNROLL}"
+    sections: list[tuple[str, list[str]]] = [
+        ("", [*setup, "%fresh = icmp eq i64 %beta, 0", "br i1 %fresh, label %start, label %resume"]),
+        ("resume", [line for (r, n), (base, v) in addresses.items() for line in (
+            f"%at.{r}.{n} = getelementptr {vector}, ptr {base}, i64 {v}",
+            f"%old.{r}.{n} = load {vector}, ptr %at.{r}.{n}, align {align}")] + ["br label %start"]),
+        ("start", [*phis("first", ("", "entry"), ("old", "resume")), f"%whole = and i64 %K, {-UNROLL}",
+                   "%long = icmp sgt i64 %whole, 0", "br i1 %long, label %main, label %rest"]),
+        ("main", ["%k.main = phi i64 [ 0, %start ], [ %k.main.next, %main ]",
+                  *pointers("main", ("", "start"), (".main.next", "main")),
+                  *phis("main", ("first", "start"), (last, "main")), *steps(UNROLL, "main"),
+                  "%more = icmp slt i64 %k.main.next, %whole", "br i1 %more, label %main, label %rest"]),
+        ("rest", ["%k.rest = phi i64 [ 0, %start ], [ %k.main.next, %main ]",
+                  *pointers("rest", ("", "start"), (".main.next", "main")),
+                  *phis("rest", ("first", "start"), (last, "main")),
+                  "%left = icmp slt i64 %k.rest, %K", "br i1 %left, label %tail, label %done"]),
+        ("tail", ["%k.tail = phi i64 [ %k.rest, %rest ], [ %k.tail.next, %tail ]",
+                  *pointers("tail", (".rest", "rest"), (".tail.next", "tail")),
+                  *phis("tail", ("rest", "rest"), ("tail.1", "tail")), *steps(1, "tail"),
+                  "%again = icmp slt i64 %k.tail.next, %K", "br i1 %again, label %tail, label %done"]),
+        ("done", [*phis("sum", ("rest", "rest"), ("tail.1", "tail")), *(line for (r, n), (base, v) in addresses.items()
+                  for line in (f"%to.{r}.{n} = getelementptr {vector}, ptr {base}, i64 {v}",
+                               f"store {vector} %sum.{r}.{n}, ptr %to.{r}.{n}, align {align}")), "ret void"]),
+    ]
+    return "".join((f"{label}:\n" if label else "") + "".join(f"  {line}\n" for line in lines)
+                   for label, lines in sections) + "}\n"
+
+
+def _step(rows: int, streams: Sequence[str], parts: int, u: int, block: str, now: str, new: str,
+          target: CpuTarget) -> list[str]:
+    """One k. The smaller side is loaded first and kept, the other comes one vector at a time: any other order spills."""
+    vector, align, fma = f"<{target.width} x float>", target.width * 4, _fma(target)
+    tag = f"{block}.{u}"
+
+    def weight(n: int) -> list[str]:
+        source, position = streams[n], u * parts + n % parts
+        return [f"%wp.{tag}.{n} = getelementptr {vector}, ptr %{source}.{block}, i64 {position}",
+                f"%w.{tag}.{n} = load {vector}, ptr %wp.{tag}.{n}, align {align}"]
+
+    def left(r: int) -> list[str]:
+        return [f"%kp.{tag}.{r} = add i64 %k.{block}, {u}",
+                f"%ap.{tag}.{r} = getelementptr float, ptr %a.{r}, i64 %kp.{tag}.{r}",
+                f"%as.{tag}.{r} = load float, ptr %ap.{tag}.{r}, align 4",
+                f"%ai.{tag}.{r} = insertelement {vector} poison, float %as.{tag}.{r}, i32 0",
+                f"%av.{tag}.{r} = shufflevector {vector} %ai.{tag}.{r}, {vector} poison, "
+                f"<{target.width} x i32> zeroinitializer"]
+
+    def multiply(r: int, n: int) -> str:
+        return (f"%{new}.{r}.{n} = call {vector} @{fma}({vector} %av.{tag}.{r}, {vector} %w.{tag}.{n}, "
+                f"{vector} %{now}.{r}.{n})")
+
+    width = range(len(streams))
+    out: list[str] = []
+    if rows >= len(streams):
+        for n in width:
+            out += weight(n)
+        for r in range(rows):
+            out += [*left(r), *(multiply(r, n) for n in width)]
+    else:
+        for r in range(rows):
+            out += left(r)
+        for n in width:
+            out += [*weight(n), *(multiply(r, n) for r in range(rows))]
+    return out
