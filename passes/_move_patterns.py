@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from rnngraph.ir import Builder, Op, Value, ops
+from rnngraph.ir import Builder, Op, Scan, Value, ops
 from rnngraph.ir.ops import AxisAttrs, BroadcastAttrs, ConcatAttrs, ReshapeAttrs, SliceAttrs
 from rnngraph.passes._scalar_patterns import producer
 from rnngraph.rewrite import Pattern, pattern
@@ -184,7 +184,31 @@ def reshape_of_broadcast_scalar(op: Op, b: Builder) -> Values:
     return [b.broadcast(inner.operands[0], op.attrs.shape, ())]
 
 
+@pattern(ops.MATMUL)
+def matmul_of_concat(op: Op, b: Builder) -> Values:
+    """concat(x_t, h) @ w -> x_t @ w's first rows + h @ its last   in a scan body, when x_t is a step of a sequence"""
+    x, w = op.operands
+    inner = producer(x, ops.CONCAT)
+    scan = op.parent.parent if op.parent is not None else None
+    if inner is None or scan is None or scan.name != "scan" or w.type.rank != 2:
+        return None
+    assert isinstance(inner.attrs, ConcatAttrs)
+    steps = [v in Scan(scan).x_args for v in inner.operands]
+    if inner.attrs.axis != x.type.rank - 1 or not any(steps) or all(steps):
+        return None
+    total: Value | None = None
+    at = 0
+    for v in inner.operands:
+        size = v.shape[-1]
+        if not isinstance(size, int):
+            return None
+        part = b.matmul(v, b.slice(w, 0, at, size))
+        total = part if total is None else b.add(total, part)
+        at += size
+    return [total] if total is not None else None
+
+
 MOVE_PATTERNS: Final[tuple[Pattern, ...]] = (
     reshape_of_reshape, reshape_of_broadcast_scalar, broadcast_of_broadcast, reverse_of_reverse, slice_of_everything,
-    slice_of_slice, slice_of_concat, slice_of_broadcast, concat_of_concat, concat_of_slices,
+    slice_of_slice, slice_of_concat, slice_of_broadcast, concat_of_concat, concat_of_slices, matmul_of_concat,
 )

@@ -22,11 +22,11 @@ def fresh_name(base: str, taken: Iterable[str]) -> str:
     return name
 
 
-# --- adding ---------------------------------------------------------------------------------------------------------
+# --- adding ---------------------------------------------------------------------------------------
 
 
 def add_x(op: Op, name: str, sequence: Value) -> Value:
-    """Feed one more sequence (leading dim = steps, defined before the scan); returns its argument in the body."""
+    """Feed one more sequence (leading dim = steps, defined before the scan); returns its body argument."""
     s = Scan(op)
     name = fresh_name(name, s.attrs.xs)
     if not sequence.shape or sequence.shape[0] != s.attrs.steps:
@@ -75,7 +75,7 @@ def set_next(op: Op, name: str, value: Value) -> None:
     s.body.terminator.set_operand(s.attrs.carries.index(name), value)
 
 
-# --- removing -------------------------------------------------------------------------------------------------------
+# --- removing -------------------------------------------------------------------------------------
 
 
 def keep(op: Op, carries: Sequence[int], xs: Sequence[int], ys: Sequence[int]) -> None:
@@ -163,14 +163,14 @@ def _set_results(op: Op, results: list[Value]) -> None:
         result.index = i
 
 
-# --- simplifying ----------------------------------------------------------------------------------------------------
+# --- simplifying ----------------------------------------------------------------------------------
 
 
 def simplify(op: Op) -> bool:
-    """Replace what need not be a carry, a sequence or an output of its own, then `prune`; whether anything changed.
+    """Replace what need not be a carry, a sequence or an output of its own, then `prune`; returns whether it changed.
 
-    One sequence given twice; carries that start and step alike; a carry that no step changes; one value emitted
-    twice; an output that is a value from outside, or a sequence, again.
+    One sequence given twice; carries that start and step alike; a carry that no step changes; one value
+    emitted twice; an output that is a value from outside, or a sequence, again.
     """
     s = Scan(op)
     changed = _merge(s.x_args, s.xs)
