@@ -1,0 +1,21 @@
+"""Model definitions: layers, cells, and `trace`, which turns them into IR."""
+
+from __future__ import annotations
+
+from rnngraph.nn import activations, cells, initializers, ops
+from rnngraph.nn.cell import Cell
+from rnngraph.nn.cells import GRUCell, LSTMCell, SimpleRNNCell, StackedCells
+from rnngraph.nn.core_layers import Activation, Dense, Dropout, Embedding, LayerNormalization
+from rnngraph.nn.layer import Layer
+from rnngraph.nn.model import Model, Sequential
+from rnngraph.nn.recurrent import GRU, LSTM, RNN, SimpleRNN
+from rnngraph.nn.symbol import Input
+from rnngraph.nn.tensor import Tensor
+from rnngraph.nn.trace import trace
+from rnngraph.nn.wrappers import Bidirectional
+
+__all__ = [
+    "GRU", "LSTM", "RNN", "Activation", "Bidirectional", "Cell", "Dense", "Dropout", "Embedding", "GRUCell", "Input",
+    "LSTMCell", "Layer", "LayerNormalization", "Model", "Sequential", "SimpleRNN", "SimpleRNNCell", "StackedCells",
+    "Tensor", "activations", "cells", "initializers", "ops", "trace",
+]

@@ -1,0 +1,161 @@
+"""Cell: one step of a recurrence, and how its states are named and packed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rnngraph.errors import ShapeError, TraceError
+from rnngraph.ir import TensorType
+from rnngraph.nn.context import active
+from rnngraph.nn.initializers import IntShape
+from rnngraph.nn.tensor import Tensor
+from rnngraph.nn.weights import WeightOwner
+
+StateSize: TypeAlias = int | Sequence[int | Sequence[int]] | Mapping[str, int | Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """The states of a cell: names, shapes without the batch, and the structure in which ``step`` sees them."""
+
+    names: tuple[str, ...]
+    shapes: tuple[IntShape, ...]
+    structure: type  # Tensor, tuple or dict
+
+    @classmethod
+    def of(cls, cell: Cell) -> States:
+        """What ``cell.state_size`` says; TraceError when it says nothing sensible."""
+        size = getattr(cell, "state_size", None)
+        if isinstance(size, int):
+            return cls(("h",), (_state_shape(cell, size),), Tensor)
+        if isinstance(size, Mapping) and size:
+            return cls(tuple(size), tuple(_state_shape(cell, s) for s in size.values()), dict)
+        if isinstance(size, Sequence) and not isinstance(size, str) and size:
+            names = tuple(f"state{i}" for i in range(len(size)))
+            return cls(names, tuple(_state_shape(cell, s) for s in size), tuple)
+        raise TraceError(f"{cell.label}: state_size must be an int, a tuple of ints or shapes, or a dict of names to "
+                         f"them, got {size!r}")
+
+    def pack(self, states: Sequence[Tensor]) -> Any:
+        """States in order -> what ``step`` takes: one tensor, a tuple or a dict."""
+        if self.structure is Tensor:
+            return states[0]
+        return dict(zip(self.names, states, strict=True)) if self.structure is dict else tuple(states)
+
+    def unpack(self, cell: Cell, new: Any) -> list[Tensor]:
+        """What ``step`` returned as the new state -> states in order; TraceError when the structure differs."""
+        expected = {Tensor: "one tensor", dict: f"a dict with {', '.join(self.names)}"}.get(
+            self.structure, f"{len(self.names)} tensors")
+        if self.structure is Tensor:
+            found = [new]
+        elif self.structure is dict:
+            found = [new[n] for n in self.names] if isinstance(new, dict) and set(new) == set(self.names) else []
+        else:
+            found = list(new) if isinstance(new, tuple | list) and len(new) == len(self.names) else []
+        if not found or not all(isinstance(t, Tensor) for t in found):
+            raise TraceError(f"{cell.label}: step must return {expected} as the new state, got {_describe(new)}")
+        return found
+
+
+class Cell(WeightOwner):
+    """Base of the cells, the built-in and the user's own: states, weights, and one step.
+
+    state_size  an int (one state [batch, n]), a tuple of ints or shapes, or a dict of names to them
+    build       creates the weights with ``self.weight = self.add_weight(name, shape, initializer)``
+    step        (x [batch, features], state) -> (y, new state); state is one tensor, a tuple or a dict, as state_size is
+
+    A state keeps its shape and dtype; TraceError names the cell otherwise. `Cell(units)` sets state_size.
+
+    Example (a minimal gated unit; Zhou et al. 2016):
+        >>> from rnngraph.nn import RNN, Cell, Input, ops, trace
+        >>> class MinimalGatedUnit(Cell):
+        ...     def build(self, n):
+        ...         u = self.state_size
+        ...         self.Wf, self.Rf = self.add_weight("Wf", (n, u)), self.add_weight("Rf", (u, u))
+        ...         self.Wn, self.Rn = self.add_weight("Wn", (n, u)), self.add_weight("Rn", (u, u))
+        ...     def step(self, x, h):
+        ...         f = ops.sigmoid(x @ self.Wf + h @ self.Rf)
+        ...         h = h + f * (ops.tanh(x @ self.Wn + (f * h) @ self.Rn) - h)
+        ...         return h, h
+        >>> trace(RNN(MinimalGatedUnit(4)), Input(("batch", "time", 3))).outputs[0].shape
+        ('batch', 4)
+    """
+
+    state_size: StateSize
+    _input_size: int | None = None
+
+    def __init__(self, state_size: StateSize | None = None) -> None:
+        if state_size is not None:
+            self.state_size = state_size
+
+    def build(self, input_size: int) -> None:
+        """Create the weights for inputs [batch, input_size]."""
+
+    def step(self, x: Any, state: Any) -> tuple[Any, Any]:
+        """One step: the output and the new state."""
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """How messages call this cell."""
+        return f"cell {type(self).__name__}"
+
+    def unbuild(self) -> None:
+        super().unbuild()
+        self._input_size = None
+
+    def ensure_built(self, input_size: int) -> None:
+        """Build once; ShapeError when the cell was built for another input size."""
+        if self._input_size is None:
+            self.build(input_size)
+            self._input_size = input_size
+        elif self._input_size != input_size:
+            raise ShapeError(f"{self.label} was built for {self._input_size} features, got {input_size}")
+
+    def checked_step(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """`step` on states in order, its result checked; every error names the cell."""
+        spec = States.of(self)
+        try:
+            result = self.step(x, spec.pack(states))
+        except AttributeError as e:
+            if e.obj is not self:
+                raise
+            raise TraceError(f"{self.label}: step uses self.{e.name}, which does not exist; create it in build "
+                             "with self.add_weight(name, shape)") from e
+        except NotImplementedError:
+            raise TraceError(f"{self.label}: expected a method step(self, x, state), got none") from None
+        except ShapeError as e:
+            message = str(e).removeprefix(f"layer {active().path!r}: ")
+            raise ShapeError(f"layer {active().path!r}: {self.label}: {message}") from e
+        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Tensor):
+            raise TraceError(f"{self.label}: step must return (y, new_state) with a tensor y, got {_describe(result)}")
+        new = spec.unpack(self, result[1])
+        for name, old_t, new_t in zip(spec.names, states, new, strict=True):
+            if new_t.type != old_t.type:
+                raise TraceError(f"{self.label}: state {name!r} enters a step as {old_t.type} and leaves it as "
+                                 f"{new_t.type}; a state keeps its shape and dtype")
+        return result[0], new
+
+
+def _state_shape(cell: Cell, size: object) -> IntShape:
+    shape = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size,)
+    if not all(isinstance(d, int) and not isinstance(d, bool) and d > 0 for d in shape):
+        raise TraceError(f"{cell.label}: a state's size is a positive int or a tuple of them, got {size!r}")
+    return tuple(d for d in shape if isinstance(d, int))
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor {value.type}"
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__} of {len(value)}: ({', '.join(_describe(v) for v in value)})"
+    if isinstance(value, dict):
+        return f"a dict with {', '.join(map(str, value))}"
+    return f"{type(value).__name__} {value!r}"
+
+
+def state_type(batch: int | str, shape: IntShape, like: TensorType) -> TensorType:
+    """The type of a state [batch, *shape] in the dtype of the input."""
+    return like.with_shape((batch, *shape))

@@ -1,0 +1,147 @@
+"""Trace: the state of one tracing run. Layers and ops find it through `active`; nothing of it outlives the run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from rnngraph.errors import TraceError
+from rnngraph.ir import I32, Array, Block, Builder, Dim, DType, Graph, Shape, TensorType, Value
+from rnngraph.ir import ops as ir_ops
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to trace; the arguments of `rnngraph.trace`.
+
+    abstract  weights are graph inputs without values: for types only
+    """
+
+    lengths: bool = False
+    initial_state: bool = False
+    training: bool = False
+    seed: int = 0
+    abstract: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Trace:
+    """The graph that grows, the blocks that are open, and what may exist only once in it."""
+
+    graph: Graph
+    options: Options
+    builders: list[Builder] = field(default_factory=list)  # the graph's first, the innermost body's last
+    path: str = ""  # of the layer being traced
+    lengths: Value | None = None
+    lengths_steps: Dim = 0
+    _constants: dict[tuple[int, str], Value] = field(default_factory=dict)
+    _masks: dict[tuple[str, str], Value] = field(default_factory=dict)
+    _uses: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.builders.append(Builder(self.graph.block))
+
+    @property
+    def builder(self) -> Builder:
+        return self.builders[-1]
+
+    @property
+    def top(self) -> Builder:
+        """The graph's own builder: what it makes can be captured by every body that is open."""
+        self.builders[0].layer = self.path
+        return self.builders[0]
+
+    def is_open(self, block: Block) -> bool:
+        return any(b.block is block for b in self.builders)
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Ops within carry the layer path ``<outer path>/name``; an empty name changes nothing."""
+        outer = self.path
+        self.path = self.builder.layer = "/".join(part for part in (outer, name) if part)
+        try:
+            yield
+        finally:
+            self.path = self.builder.layer = outer
+
+    @contextmanager
+    def body(self, block: Block) -> Iterator[None]:
+        """Ops within go to the end of ``block``, the body of a loop in the current block."""
+        self.builders.append(Builder(block, layer=self.path))
+        try:
+            yield
+        finally:
+            self.builders.pop()
+            self.builder.layer = self.path
+
+    @contextmanager
+    def sequence(self) -> Iterator[None]:
+        """One run of a recurrent layer over a sequence: within it every `sequence_mask` is drawn once."""
+        outer, self._masks = self._masks, {}
+        try:
+            yield
+        finally:
+            self._masks = outer
+
+    def constant(self, key: tuple[int, str], type: TensorType, make: Callable[[], Array], hint: str) -> Value:
+        """The const op of a weight, one per trace, in the graph's block so that loop bodies capture it."""
+        if key not in self._constants:
+            if self.options.abstract:
+                self._constants[key] = self.graph.block.add_arg(type, hint)
+            else:
+                self._constants[key] = self.top.const(make(), type.dtype, hint)
+        return self._constants[key]
+
+    def use(self, name: str) -> int:
+        """How often ``name`` was asked for before: tells apart the calls of one layer."""
+        self._uses[name] += 1
+        return self._uses[name] - 1
+
+    def random_mask(self, builder: Builder, shape: Shape, rate: float, dtype: DType) -> Value:
+        """A dropout mask; its seed follows from the trace's seed, the layer's path and the number of the use."""
+        number = self.use(f"{self.path}:mask")
+        digest = hashlib.sha256(f"{self.options.seed}/{self.path}/{number}".encode()).digest()
+        seed = int.from_bytes(digest[:4], "little") >> 1
+        return builder.op(ir_ops.RANDOM_MASK, attrs=ir_ops.RandomMaskAttrs(seed, rate, shape, dtype), hint="mask")
+
+    def sequence_mask(self, kind: str, shape: Shape, rate: float, dtype: DType) -> Value:
+        """A mask of the graph's block, the same in every step of the current sequence."""
+        key = (self.path, kind)
+        if key not in self._masks:
+            self._masks[key] = self.random_mask(self.top, shape, rate, dtype)
+        return self._masks[key]
+
+    def lengths_for(self, steps: Dim, batch: Dim) -> Value | None:
+        """The lengths of a recurrence over ``steps``: the first one decides which dim the input is about."""
+        if not self.options.lengths:
+            return None
+        if self.lengths is None:
+            self.lengths = self.graph.add_input(TensorType(I32, (batch,)), "lengths")
+            self.lengths_steps = steps
+        return self.lengths if steps == self.lengths_steps else None
+
+
+_ACTIVE: ContextVar[Trace | None] = ContextVar("rnngraph_trace", default=None)
+
+
+def active() -> Trace:
+    """The trace that runs now; TraceError outside of one."""
+    trace = _ACTIVE.get()
+    if trace is None:
+        raise TraceError("no trace is running: weights, cells and rnngraph.nn.ops on them work only while a model is "
+                         "traced; compose models from rnngraph.Input(...) and call rnngraph.trace")
+    return trace
+
+
+@contextmanager
+def activate(trace: Trace) -> Iterator[Trace]:
+    """Make ``trace`` the active one within the context."""
+    token = _ACTIVE.set(trace)
+    try:
+        yield trace
+    finally:
+        _ACTIVE.reset(token)

@@ -1,0 +1,99 @@
+"""Layer: the base of everything that a model is made of."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rnngraph.errors import ShapeError, TraceError
+from rnngraph.ir import Dim
+from rnngraph.nn.context import active
+from rnngraph.nn.symbol import Input, abstract_trace, symbolic_shape
+from rnngraph.nn.tensor import Tensor, Traced, tensors_in
+from rnngraph.nn.weights import WeightOwner, check_name
+
+
+class Layer(WeightOwner):
+    """Base of the layers. A subclass creates its weights in ``setup(shape)`` and computes in ``call(x)``.
+
+    Example:
+        >>> from rnngraph.nn import Input, Layer, trace
+        >>> class Scale(Layer):
+        ...     def setup(self, shape):
+        ...         self.scale = self.add_weight("scale", (shape[-1],), "ones")
+        ...     def call(self, x):
+        ...         return x * self.scale
+        >>> trace(Scale(), Input(("batch", 3))).output_names
+        ('y',)
+    """
+
+    input_dtype: ClassVar[str] = "f32"
+    _built: bool = False
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = check_name(name)
+
+    def setup(self, shape: tuple[Dim, ...]) -> None:
+        """Create the weights for inputs of this shape; runs once, before the first call."""
+
+    def call(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Compute the output, a tensor or a tuple of tensors, in the active trace."""
+        raise NotImplementedError
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights exist."""
+        return self._built
+
+    def build(self, input_shape: tuple[Dim | None, ...]) -> None:
+        """Create the weights for an input shape (with batch; None for open dims), as if called on such an input."""
+        with abstract_trace() as trace:
+            x = Input(symbolic_shape(tuple(input_shape)), self.input_dtype)
+            self(Traced(trace, trace.graph.add_input(x.type, x.name)))
+
+    def unbuild(self) -> None:
+        super().unbuild()
+        self._built = False
+
+    def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Apply to tensors of a trace, or to an Input or symbol to compose a Model."""
+        given = tensors_in([*inputs, *kwargs.values()])
+        if not given:
+            raise TraceError(f"layer {self.path!r}: expected a tensor or Input, got {inputs!r}; arrays go to a compiled "
+                             "model")
+        for tensor in given:
+            if tensor.deferred:
+                return tensor.defer(self, inputs, kwargs)  # type: ignore[attr-defined]
+        with active().scope(self.scope_name()):
+            return self.run(*inputs, **kwargs)
+
+    def scope_name(self) -> str:
+        return self.name or self.default_name()
+
+    def run(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Build if needed, then `call`; a ShapeError names this layer."""
+        try:
+            if not self._built:
+                self.setup(tensors_in(list(inputs))[0].shape)
+                self._built = True
+            return self.call(*inputs, **kwargs)
+        except ShapeError as e:
+            if str(e).startswith("layer "):
+                raise
+            raise ShapeError(f"layer {active().path or self.path!r}: {e}") from e
+
+    def expect(self, x: Tensor, rank: int, layout: str) -> None:
+        """ShapeError unless ``x`` is a float tensor of this rank with an integer number of features."""
+        if x.rank != rank:
+            raise ShapeError(f"expected an input of rank {rank}, {layout}, got {x.type} of rank {x.rank}")
+        self.expect_features(x)
+
+    def expect_features(self, x: Tensor, features: int | None = None) -> int:
+        """The size of the last axis; ShapeError unless it is an integer (and equals ``features``) and x is float."""
+        if not x.dtype.is_float:
+            raise ShapeError(f"expected a float input, got {x.type}; use Embedding or rnngraph.nn.ops.cast")
+        got = x.shape[-1] if x.rank else None
+        if not isinstance(got, int):
+            raise ShapeError(f"expected an integer number of features as the last dim, got {x.type}")
+        if features is not None and got != features:
+            raise ShapeError(f"expected {features} features, got {got} in an input {x.type}")
+        return got

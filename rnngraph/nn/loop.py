@@ -1,0 +1,113 @@
+"""A cell over time in IR: as one scan, or unrolled into straight-line ops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnngraph.errors import ShapeError, TraceError
+from rnngraph.ir import SCAN, Block, Builder, ScanAttrs, Value, make_op
+from rnngraph.ir import ops as ir_ops
+from rnngraph.nn.cell import Cell, States
+from rnngraph.nn.context import active
+from rnngraph.nn.tensor import wrap
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loop:
+    """What a loop runs over.
+
+    sequence  [time, batch, features]
+    initial   the first states, in the order of ``states``
+    pad       what the outputs hold past a row's length: "repeat" or "zero"
+    emit      whether the output of every step is wanted, or the last one
+    """
+
+    cell: Cell
+    states: States
+    sequence: Value
+    initial: list[Value]
+    lengths: Value | None
+    reverse: bool
+    pad: str
+    emit: bool
+
+
+def scanned(loop: Loop) -> tuple[Value, list[Value]]:
+    """One scan; returns the output sequence [time, batch, ...], or the last output, and the final states.
+
+    The last output is the final value of the carry that holds it; where no state is the output, a carry ``y_last``
+    is added.
+    """
+    trace = active()
+    body = Block()
+    carries = [body.add_arg(v.type, n) for n, v in zip(loop.states.names, loop.initial, strict=True)]
+    x = body.add_arg(loop.sequence.type.with_shape(loop.sequence.shape[1:]), "x")
+    with trace.body(body):
+        out, new_states = loop.cell.checked_step(wrap(x), [wrap(c) for c in carries])
+        y, new = out.value(), [t.value() for t in new_states]
+    names, initial = list(loop.states.names), list(loop.initial)
+    if not loop.emit and y not in new:
+        _check_batch(loop, y)
+        names.append("y_last")
+        initial.append(trace.builder.zeros(y.type))
+        _insert_arg(body, len(carries), y)
+        new.append(y)
+    emitted = {"y": y} if loop.emit else {}
+    body.append(make_op(ir_ops.YIELD, (*new, *emitted.values()), ir_ops.YieldAttrs(len(new)), layer=trace.path))
+    attrs = ScanAttrs(tuple(names), ("x",), tuple(emitted), loop.sequence.shape[0], loop.reverse,
+                      loop.lengths is not None, loop.pad if loop.emit and loop.lengths is not None else "zero")
+    operands = (*initial, loop.sequence, *(() if loop.lengths is None else (loop.lengths,)))
+    op = trace.builder.insert(make_op(SCAN, operands, attrs, (body,), trace.path))
+    for result, name in zip(op.results, (*names, *emitted), strict=True):
+        result.hint = name
+    last = op.results[-1] if loop.emit else op.results[new.index(y)]
+    return last, list(op.results[: len(carries)])
+
+
+def _insert_arg(body: Block, index: int, like: Value) -> None:
+    """A further carry argument in front of the sequences' arguments."""
+    body.add_arg(like.type, "y_last")
+    body.args.insert(index, body.args.pop())
+    for i, arg in enumerate(body.args):
+        arg.index = i
+
+
+def _check_batch(loop: Loop, y: Value) -> None:
+    batch = loop.sequence.shape[1]
+    if not y.shape or y.shape[0] != batch:
+        raise ShapeError(f"{loop.cell.label}: the output of step must start with the batch {batch}, got {y.type}")
+
+
+def unrolled(loop: Loop) -> tuple[Value, list[Value]]:
+    """The same as `scanned` without a loop; TraceError unless the number of steps is an integer >= 1."""
+    trace = active()
+    b = trace.builder
+    steps = loop.sequence.shape[0]
+    if not isinstance(steps, int) or steps < 1:
+        raise TraceError(f"layer {trace.path!r}: unroll=True needs an integer number of steps >= 1, got {steps!r}; "
+                         "give the Input's time dim as a number, or leave unroll away")
+    states, last = list(loop.initial), None
+    outputs: dict[int, Value] = {}
+    for t in reversed(range(steps)) if loop.reverse else range(steps):
+        x = b.reshape(b.slice(loop.sequence, 0, t, 1), loop.sequence.shape[1:])
+        out, new_states = loop.cell.checked_step(wrap(x), [wrap(s) for s in states])
+        y, new = out.value(), [s.value() for s in new_states]
+        _check_batch(loop, y)
+        before = last if last is not None else b.zeros(y.type)
+        last = _past(b, loop, t, y, before)
+        outputs[t] = last if loop.pad == "repeat" else _past(b, loop, t, y, b.zeros(y.type))
+        states = [_past(b, loop, t, n, s) for n, s in zip(new, states, strict=True)]
+    assert last is not None
+    if not loop.emit:
+        return last, states
+    pieces = [b.reshape(outputs[t], (1, *outputs[t].shape)) for t in range(steps)]
+    return b.concat(pieces, 0), states
+
+
+def _past(b: Builder, loop: Loop, t: int, new: Value, old: Value) -> Value:
+    """new in the rows whose length is above t, old in the others."""
+    if loop.lengths is None:
+        return new
+    lengths = loop.lengths
+    active_rows = b.op(ir_ops.GT, lengths, b.broadcast(b.const(t, lengths.type.dtype), lengths.shape, ()))
+    return b.op(ir_ops.SELECT, b.broadcast(active_rows, new.shape, (0,)), new, old)

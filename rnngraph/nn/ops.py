@@ -1,0 +1,281 @@
+"""Functions on tensors, for cells and for composing models: elementwise, shapes, reductions."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Sequence
+
+from rnngraph.errors import TraceError
+from rnngraph.ir import DTYPES, DType, OpDef, Shape, Value
+from rnngraph.ir import ops as ir_ops
+from rnngraph.nn.context import active
+from rnngraph.nn.tensor import (
+    Operand, Tensor, check_bool, composable, elementwise, matmul, operand, value_of, wrap,
+)
+
+__all__ = [
+    "abs", "cast", "clip", "concat", "elu", "equal", "erf", "exp", "exponential", "floor", "gelu", "hard_sigmoid",
+    "hard_sigmoid_keras2", "layer_norm", "leaky_relu", "linear", "log", "logical_and", "logical_not", "logical_or",
+    "matmul", "max", "maximum", "mean", "min", "minimum", "not_equal", "ones_like", "relu", "relu6", "reshape",
+    "reverse", "selu", "sigmoid", "sign", "silu", "softmax", "softplus", "softsign", "split", "sqrt", "square", "sum",
+    "tanh", "transpose", "where", "zeros_like",
+]
+
+# --- elementwise -------------------------------------------------------------------------------------------------
+
+
+def tanh(x: Tensor) -> Tensor:
+    return elementwise(ir_ops.TANH, x)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return elementwise(ir_ops.SIGMOID, x)
+
+
+def relu(x: Tensor) -> Tensor:
+    return elementwise(ir_ops.RELU, x)
+
+
+def exp(x: Tensor) -> Tensor:
+    return elementwise(ir_ops.EXP, x)
+
+
+def log(x: Tensor) -> Tensor:
+    return elementwise(ir_ops.LOG, x)
+
+
+def sqrt(x: Tensor) -> Tensor:
+    return elementwise(ir_ops.SQRT, x)
+
+
+def square(x: Tensor) -> Tensor:
+    return x * x
+
+
+def abs(x: Tensor) -> Tensor:
+    return elementwise(ir_ops.ABS, x)
+
+
+def sign(x: Tensor) -> Tensor:
+    return elementwise(ir_ops.SIGN, x)
+
+
+def floor(x: Tensor) -> Tensor:
+    return elementwise(ir_ops.FLOOR, x)
+
+
+def erf(x: Tensor) -> Tensor:
+    return elementwise(ir_ops.ERF, x)
+
+
+def minimum(a: Operand, b: Operand) -> Tensor:
+    return elementwise(ir_ops.MIN, a, b)
+
+
+def maximum(a: Operand, b: Operand) -> Tensor:
+    return elementwise(ir_ops.MAX, a, b)
+
+
+def clip(x: Tensor, low: float, high: float) -> Tensor:
+    """x held within low..high."""
+    return minimum(maximum(x, low), high)
+
+
+def equal(a: Operand, b: Operand) -> Tensor:
+    return elementwise(ir_ops.EQ, a, b)
+
+
+def not_equal(a: Operand, b: Operand) -> Tensor:
+    return elementwise(ir_ops.NE, a, b)
+
+
+def logical_and(a: Operand, b: Operand) -> Tensor:
+    return elementwise(ir_ops.AND, a, b)
+
+
+def logical_or(a: Operand, b: Operand) -> Tensor:
+    return elementwise(ir_ops.OR, a, b)
+
+
+def logical_not(x: Tensor) -> Tensor:
+    return elementwise(ir_ops.NOT, x)
+
+
+@composable
+def where(condition: Tensor, a: Operand, b: Operand) -> Tensor:
+    """a where the bool ``condition`` holds, b elsewhere; the three broadcast."""
+    if not isinstance(condition, Tensor):
+        raise TraceError(f"where: expected a bool tensor as condition, got {condition!r}")
+    check_bool("where", condition)
+    values = [operand(a), operand(b)]
+    if not any(isinstance(v, Value) for v in values):
+        values[0] = value_of(values[0])
+    return wrap(active().builder.elementwise(ir_ops.SELECT, condition.value(), *values))
+
+
+@composable
+def cast(x: Tensor, dtype: DType | str) -> Tensor:
+    """x in another dtype: an IR dtype or its name ("f32", "i32", ...)."""
+    if isinstance(dtype, str) and dtype not in DTYPES:
+        raise TraceError(f"cast: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+    return wrap(active().builder.cast(x.value(), DTYPES[dtype] if isinstance(dtype, str) else dtype))
+
+
+@composable
+def zeros_like(x: Tensor) -> Tensor:
+    return wrap(active().builder.zeros(x.type))
+
+
+@composable
+def ones_like(x: Tensor) -> Tensor:
+    return wrap(active().builder.full(1, x.shape, x.dtype))
+
+
+# --- activations -------------------------------------------------------------------------------------------------
+
+
+def linear(x: Tensor) -> Tensor:
+    """x itself."""
+    return x
+
+
+def exponential(x: Tensor) -> Tensor:
+    return exp(x)
+
+
+def hard_sigmoid(x: Tensor) -> Tensor:
+    """clip(x / 6 + 0.5, 0, 1), as in Keras 3 and PyTorch."""
+    return clip(x * (1.0 / 6.0) + 0.5, 0.0, 1.0)
+
+
+def hard_sigmoid_keras2(x: Tensor) -> Tensor:
+    """clip(0.2 x + 0.5, 0, 1), as in Keras 2 and ONNX."""
+    return clip(x * 0.2 + 0.5, 0.0, 1.0)
+
+
+def relu6(x: Tensor) -> Tensor:
+    return minimum(relu(x), 6.0)
+
+
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """x above 0, alpha (exp x - 1) below."""
+    return where(x > 0.0, x, alpha * (exp(minimum(x, 0.0)) - 1.0))
+
+
+def selu(x: Tensor) -> Tensor:
+    return 1.0507009873554805 * elu(x, 1.6732632423543772)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp x), without overflow."""
+    return relu(x) + log(1.0 + exp(-abs(x)))
+
+
+def softsign(x: Tensor) -> Tensor:
+    return x / (1.0 + abs(x))
+
+
+def leaky_relu(x: Tensor, negative_slope: float = 0.2) -> Tensor:
+    return where(x > 0.0, x, negative_slope * x)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x times the normal distribution function at x, by erf (not the tanh approximation)."""
+    return 0.5 * x * (1.0 + erf(x * (1.0 / math.sqrt(2.0))))
+
+
+def silu(x: Tensor) -> Tensor:
+    return x * sigmoid(x)
+
+
+@composable
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
+    return wrap(active().builder.op(ir_ops.SOFTMAX, x.value(), attrs=ir_ops.AxisAttrs(_axis("softmax", x, axis))))
+
+
+# --- shapes ------------------------------------------------------------------------------------------------------
+
+
+@composable
+def concat(xs: Sequence[Tensor], axis: int = -1) -> Tensor:
+    """Tensors joined along ``axis``, whose size must be an integer in each."""
+    if not xs:
+        raise TraceError("concat: expected at least one tensor, got none")
+    return wrap(active().builder.concat([value_of(x) for x in xs], _axis("concat", xs[0], axis)))
+
+
+@composable
+def split(x: Tensor, parts: int | Sequence[int], axis: int = -1) -> tuple[Tensor, ...]:
+    """Equal parts, or parts of the given sizes, along ``axis``."""
+    axis = _axis("split", x, axis)
+    b, v = active().builder, x.value()
+    if isinstance(parts, int):
+        return tuple(wrap(p) for p in b.split(v, parts, axis))
+    if builtins.sum(parts) != v.shape[axis]:
+        raise TraceError(f"split: sizes {list(parts)} do not add up to axis {axis} of {x.type}")
+    starts = [builtins.sum(parts[:i]) for i in range(len(parts))]
+    return tuple(wrap(b.slice(v, axis, start, size)) for start, size in zip(starts, parts, strict=True))
+
+
+@composable
+def reshape(x: Tensor, shape: Shape) -> Tensor:
+    return wrap(active().builder.reshape(x.value(), tuple(shape)))
+
+
+@composable
+def transpose(x: Tensor, perm: Sequence[int]) -> Tensor:
+    return wrap(active().builder.transpose(x.value(), perm))
+
+
+@composable
+def reverse(x: Tensor, axis: int) -> Tensor:
+    return wrap(active().builder.reverse(x.value(), _axis("reverse", x, axis)))
+
+
+# --- reductions --------------------------------------------------------------------------------------------------
+
+Axes = int | Sequence[int] | None
+
+
+@composable
+def _reduce(opdef: OpDef, x: Tensor, axis: Axes, keepdims: bool) -> Tensor:
+    axes = range(x.rank) if axis is None else [axis] if isinstance(axis, int) else axis
+    kept = {_axis(opdef.name, x, a) for a in axes}
+    b = active().builder
+    out = b.reduce(opdef, x.value(), sorted(kept))
+    if keepdims:
+        out = b.reshape(out, tuple(1 if i in kept else d for i, d in enumerate(x.shape)))
+    return wrap(out)
+
+
+def sum(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    return _reduce(ir_ops.REDUCE_SUM, x, axis, keepdims)
+
+
+def mean(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    return _reduce(ir_ops.REDUCE_MEAN, x, axis, keepdims)
+
+
+def max(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    return _reduce(ir_ops.REDUCE_MAX, x, axis, keepdims)
+
+
+def min(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    return _reduce(ir_ops.REDUCE_MIN, x, axis, keepdims)
+
+
+def layer_norm(x: Tensor, gamma: Operand | None = None, beta: Operand | None = None, *,
+               axis: int = -1, epsilon: float = 1e-3) -> Tensor:
+    """(x - mean) / sqrt(variance + epsilon) over ``axis``, times gamma, plus beta where they are given."""
+    centered = x - mean(x, axis, keepdims=True)
+    out = centered / sqrt(mean(centered * centered, axis, keepdims=True) + epsilon)
+    if gamma is not None:
+        out = out * gamma
+    return out if beta is None else out + beta
+
+
+def _axis(op: str, x: Tensor, axis: int) -> int:
+    if not -x.rank <= axis < x.rank:
+        raise TraceError(f"{op}: axis {axis} does not fit {x.type} of rank {x.rank}")
+    return axis % x.rank

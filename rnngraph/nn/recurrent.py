@@ -1,0 +1,173 @@
+"""RNN: a cell run over time, as a scan (or unrolled), and the layers LSTM, GRU and SimpleRNN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, Unpack
+
+from rnngraph.errors import ShapeError, TraceError
+from rnngraph.ir import TensorType, Value
+from rnngraph.nn.activations import Activation
+from rnngraph.nn.cell import Cell, States
+from rnngraph.nn.cells import GRUCell, LSTMCell, SimpleRNNCell, StackedCells
+from rnngraph.nn.context import active
+from rnngraph.nn.initializers import Initializer
+from rnngraph.nn.layer import Layer
+from rnngraph.nn.loop import Loop, scanned, unrolled
+from rnngraph.nn.tensor import Tensor, wrap
+
+
+class SequenceOptions(TypedDict, total=False):
+    """The arguments that all recurrent layers share; see `RNN`."""
+
+    return_sequences: bool
+    return_state: bool
+    go_backwards: bool
+    unroll: bool
+    time_major: bool
+    zero_output_for_mask: bool
+    name: str | None
+
+
+class RNN(Layer):
+    """Run a cell over the time axis of [batch, time, features].
+
+    cell                  a `Cell`, or a list of cells (which become `StackedCells`)
+    return_sequences      the output of every step [batch, time, units] instead of the last one [batch, units]
+    return_state          return (output, state, ...) with the final states
+    go_backwards          run from the last step to the first; the output sequence is then in that order (Keras)
+    unroll                straight-line code instead of a loop; time must be an integer
+    time_major            input and output sequence are [time, batch, ...]
+    zero_output_for_mask  past a row's length the output sequence is zero, instead of the row's last output
+
+    Raises ShapeError for a wrong rank or feature size, TraceError for a cell that breaks its contract.
+    """
+
+    def __init__(self, cell: Cell | Sequence[Cell], return_sequences: bool = False, return_state: bool = False,
+                 go_backwards: bool = False, unroll: bool = False, time_major: bool = False,
+                 zero_output_for_mask: bool = False, name: str | None = None) -> None:
+        super().__init__(name)
+        self.cell = StackedCells(cell) if isinstance(cell, list | tuple) else cell
+        if not isinstance(self.cell, Cell):
+            raise TraceError(f"layer {self.path!r}: expected a Cell or a list of cells, got {cell!r}")
+        self.return_sequences = return_sequences
+        self.return_state = return_state
+        self.go_backwards = go_backwards
+        self.unroll = unroll
+        self.time_major = time_major
+        self.zero_output_for_mask = zero_output_for_mask
+
+    def children(self) -> Mapping[str, Cell]:
+        return {"": self.cell}
+
+    @property
+    def time_axis(self) -> int:
+        """The axis of time in the output sequence."""
+        return 0 if self.time_major else 1
+
+    def call(self, x: Tensor, initial_state: Tensor | Sequence[Tensor] | None = None) -> Any:
+        y, states = self.over_time(x, initial_state)
+        if self.return_sequences and self.go_backwards:
+            y = wrap(active().builder.reverse(y.value(), self.time_axis))
+        return (y, *states) if self.return_state else y
+
+    def over_time(self, x: Tensor, initial_state: Tensor | Sequence[Tensor] | None = None,
+                  ) -> tuple[Tensor, list[Tensor]]:
+        """The output, a sequence being in the input's order of time also when running backwards; final states."""
+        trace = active()
+        self.expect(x, 3, "[time, batch, features]" if self.time_major else "[batch, time, features]")
+        self.cell.ensure_built(self.expect_features(x))
+        b = trace.builder
+        sequence = x.value() if self.time_major else b.transpose(x.value(), (1, 0, 2))
+        steps, batch = sequence.shape[:2]
+        lengths = trace.lengths_for(steps, batch)
+        name = self._call_name()
+        loop = Loop(self.cell, States.of(self.cell), sequence, self._initial(name, sequence.type, initial_state),
+                    lengths, self.go_backwards, "zero" if self.zero_output_for_mask else "repeat",
+                    self.return_sequences)
+        with trace.sequence():
+            y, finals = unrolled(loop) if self.unroll else scanned(loop)
+        if self.return_sequences and not self.time_major:
+            y = b.transpose(y, (1, 0, *range(2, y.type.rank)))
+        names = [f"{name}.{n}" for n in loop.states.names]
+        return wrap(y), [wrap(v, n) for v, n in zip(finals, names, strict=True)]
+
+    def _call_name(self) -> str:
+        """The layer's path; a shared layer's later calls are told apart."""
+        trace = active()
+        number = trace.use(f"{trace.path}:call")
+        return f"{trace.path}.call{number}" if number else trace.path
+
+    def _initial(self, name: str, x: TensorType, given: Tensor | Sequence[Tensor] | None) -> list[Value]:
+        """The initial states: those given, inputs of the graph, or zeros."""
+        trace = active()
+        states = States.of(self.cell)
+        types = [x.with_shape((x.shape[1], *shape)) for shape in states.shapes]
+        if given is not None:
+            return self._check_states(states, types, [given] if isinstance(given, Tensor) else list(given))
+        if trace.options.initial_state:
+            return [trace.graph.add_input(t, f"{name}.{n}{'_' if n[-1].isdigit() else ''}0")
+                    for n, t in zip(states.names, types, strict=True)]
+        return [trace.builder.zeros(t) for t in types]
+
+    def _check_states(self, states: States, types: list[TensorType], given: list[Tensor]) -> list[Value]:
+        if len(given) != len(types):
+            raise ShapeError(f"expected {len(types)} initial states ({', '.join(states.names)}), got {len(given)}")
+        for n, t, g in zip(states.names, types, given, strict=True):
+            if not isinstance(g, Tensor) or g.type != t:
+                raise ShapeError(f"expected {t} as initial state {n!r}, got {getattr(g, 'type', g)}")
+        return [g.value() for g in given]
+
+
+class SimpleRNN(RNN):
+    """The plain recurrence h' = activation(x W + b + h R); arguments and defaults as in Keras, and see `RNN`."""
+
+    def __init__(self, units: int, activation: str | Activation = "tanh", use_bias: bool = True,
+                 kernel_initializer: str | Initializer = "glorot_uniform",
+                 recurrent_initializer: str | Initializer = "orthogonal",
+                 bias_initializer: str | Initializer = "zeros",
+                 dropout: float = 0.0, recurrent_dropout: float = 0.0, **options: Unpack[SequenceOptions]) -> None:
+        cell = SimpleRNNCell(units, activation, use_bias, kernel_initializer, recurrent_initializer, bias_initializer,
+                             dropout, recurrent_dropout)
+        super().__init__(cell, **options)
+        self.units = units
+
+
+class LSTM(RNN):
+    """Long short-term memory; arguments and defaults as in Keras, and ``peepholes``; see `RNN` and `LSTMCell`.
+
+    Example:
+        >>> from rnngraph.nn import LSTM, Input, Sequential, trace
+        >>> model = Sequential([LSTM(64, return_sequences=True), LSTM(32)])
+        >>> graph = trace(model, Input(("batch", "time", 80)))
+        >>> graph.outputs[0].type.shape
+        ('batch', 32)
+    """
+
+    def __init__(self, units: int, activation: str | Activation = "tanh",
+                 recurrent_activation: str | Activation = "sigmoid", use_bias: bool = True,
+                 kernel_initializer: str | Initializer = "glorot_uniform",
+                 recurrent_initializer: str | Initializer = "orthogonal",
+                 bias_initializer: str | Initializer = "zeros", unit_forget_bias: bool = True,
+                 dropout: float = 0.0, recurrent_dropout: float = 0.0, peepholes: bool = False,
+                 **options: Unpack[SequenceOptions]) -> None:
+        cell = LSTMCell(units, activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer,
+                        bias_initializer, unit_forget_bias, dropout, recurrent_dropout, peepholes)
+        super().__init__(cell, **options)
+        self.units = units
+
+
+class GRU(RNN):
+    """Gated recurrent unit, both reset variants; arguments and defaults as in Keras; see `RNN` and `GRUCell`."""
+
+    def __init__(self, units: int, activation: str | Activation = "tanh",
+                 recurrent_activation: str | Activation = "sigmoid", use_bias: bool = True,
+                 kernel_initializer: str | Initializer = "glorot_uniform",
+                 recurrent_initializer: str | Initializer = "orthogonal",
+                 bias_initializer: str | Initializer = "zeros",
+                 dropout: float = 0.0, recurrent_dropout: float = 0.0, reset_after: bool = True,
+                 **options: Unpack[SequenceOptions]) -> None:
+        cell = GRUCell(units, activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer,
+                       bias_initializer, dropout, recurrent_dropout, reset_after)
+        super().__init__(cell, **options)
+        self.units = units

@@ -1,0 +1,289 @@
+"""Tensor: what layers and cells compute with. A thin face of an IR value, with operators; see `rnngraph.nn.ops`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, ClassVar, NoReturn, ParamSpec, TypeAlias, TypeVar
+
+import numpy as np
+
+from rnngraph.errors import TraceError
+from rnngraph.ir import BOOL, Array, Dim, DType, OpDef, Shape, TensorType, Value
+from rnngraph.ir import ops as ir_ops
+from rnngraph.nn.context import Trace, active
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Tensor:
+    """A value of a model: shape and dtype are known, elements are not.
+
+    Operators: + - * / @ ** (numpy's broadcasting), unary -, comparisons (== and != too, element by element), & | ~
+    on bools, and slices. Numbers and float32 arrays may stand on either side. Functions: `rnngraph.nn.ops`.
+    """
+
+    __array_ufunc__ = None  # numpy hands `array + tensor` to us
+    deferred: ClassVar[bool] = False  # stands for a value of a model under composition, not of a trace
+
+    @property
+    def type(self) -> TensorType:
+        raise NotImplementedError
+
+    def value(self) -> Value:
+        """The IR value in the active trace."""
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def rank(self) -> int:
+        return self.type.rank
+
+    def __add__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.ADD, self, other)
+
+    def __radd__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.ADD, other, self)
+
+    def __sub__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.SUB, self, other)
+
+    def __rsub__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.SUB, other, self)
+
+    def __mul__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.MUL, self, other)
+
+    def __rmul__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.MUL, other, self)
+
+    def __truediv__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.DIV, self, other)
+
+    def __rtruediv__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.DIV, other, self)
+
+    def __pow__(self, other: Operand) -> Tensor:
+        if isinstance(other, int) and other == 2:
+            return self * self
+        return elementwise(ir_ops.POW, self, other)
+
+    def __rpow__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.POW, other, self)
+
+    def __matmul__(self, other: Operand) -> Tensor:
+        return matmul(self, other)
+
+    def __rmatmul__(self, other: Operand) -> Tensor:
+        return matmul(other, self)
+
+    def __neg__(self) -> Tensor:
+        return elementwise(ir_ops.NEG, self)
+
+    def __lt__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.LT, self, other)
+
+    def __le__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.LE, self, other)
+
+    def __gt__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.GT, self, other)
+
+    def __ge__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.GE, self, other)
+
+    def __eq__(self, other: Operand) -> Tensor:  # type: ignore[override]
+        return elementwise(ir_ops.EQ, self, other)
+
+    def __ne__(self, other: Operand) -> Tensor:  # type: ignore[override]
+        return elementwise(ir_ops.NE, self, other)
+
+    __hash__ = object.__hash__  # by identity: == makes a tensor
+
+    def __and__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.AND, self, other)
+
+    def __or__(self, other: Operand) -> Tensor:
+        return elementwise(ir_ops.OR, self, other)
+
+    def __invert__(self) -> Tensor:
+        return elementwise(ir_ops.NOT, self)
+
+    def __getitem__(self, index: object) -> Tensor:
+        return take_slice(self, index)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self._refuse("iterate over", "use rnngraph.nn.ops.split")
+
+    def __bool__(self) -> bool:
+        self._refuse("take the truth value of", "choose by rnngraph.nn.ops.where")
+
+    def __float__(self) -> float:
+        self._refuse("take the number of", "elements are known only when the model runs")
+
+    def __array__(self, *_: object, **__: object) -> Array:
+        self._refuse("call a numpy function on", "use the functions of rnngraph.nn.ops")
+
+    def _refuse(self, verb: str, advice: str) -> NoReturn:
+        raise TraceError(f"cannot {verb} the traced {self!r}; {advice}")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.type}>"
+
+
+Operand: TypeAlias = Tensor | float | Array
+
+
+class Traced(Tensor):
+    """A value of the running trace. ``name`` is the output name of a layer's final state, "" for all others."""
+
+    def __init__(self, trace: Trace, value: Value, name: str = "") -> None:
+        self.trace = trace
+        self.name = name
+        self._value = value
+
+    @property
+    def type(self) -> TensorType:
+        return self._value.type
+
+    def value(self) -> Value:
+        trace = active()
+        where = f"layer {trace.path!r}: " if trace.path else ""
+        if self.trace is not trace:
+            raise TraceError(f"{where}a tensor of a finished trace is used: expected tensors of this trace, got {self!r}; "
+                             "do not keep tensors in attributes, return them as states")
+        if not trace.is_open(self._value.block):
+            raise TraceError(f"{where}a tensor made inside a finished loop is used outside of it: got {self!r}; "
+                             "return it from step as the output or as a state")
+        return self._value
+
+
+def wrap(value: Value, name: str = "") -> Traced:
+    return Traced(active(), value, name)
+
+
+def tensors_in(structure: object) -> list[Tensor]:
+    """The tensors in nested lists, tuples and dicts, in order."""
+    if isinstance(structure, Tensor):
+        return [structure]
+    if isinstance(structure, dict):
+        structure = list(structure.values())
+    if isinstance(structure, list | tuple):
+        return [t for item in structure for t in tensors_in(item)]
+    return []
+
+
+def composable(function: Callable[P, R]) -> Callable[P, R]:
+    """Let ``function`` take the symbols of a model under composition: the call is recorded, and run by each trace."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for tensor in tensors_in([*args, *kwargs.values()]):
+            if tensor.deferred:
+                result: R = tensor.defer(function, args, kwargs)  # type: ignore[attr-defined]
+                return result
+        return function(*args, **kwargs)
+
+    return call
+
+
+def operand(x: object) -> Value | float:
+    """An IR value or a Python number; TraceError for what is neither."""
+    if isinstance(x, Tensor):
+        return x.value()
+    if isinstance(x, bool | int | float):
+        return x
+    if isinstance(x, np.ndarray | np.generic):
+        if x.dtype == np.float64:
+            raise TraceError(f"expected a float32 array, got float64{list(x.shape)}; use array.astype(np.float32)")
+        return active().builder.const(np.asarray(x))
+    raise TraceError(f"expected a tensor, number or array, got {type(x).__name__} {x!r}")
+
+
+def value_of(x: object) -> Value:
+    """The IR value of ``x``; numbers become f32 constants."""
+    v = operand(x)
+    return v if isinstance(v, Value) else active().builder.const(v)
+
+
+@composable
+def elementwise(opdef: OpDef, *xs: Operand) -> Tensor:
+    """An elementwise op on operands that broadcast by numpy's rule."""
+    values = [operand(x) for x in xs]
+    tensors = [v for v in values if isinstance(v, Value)]
+    if not tensors:
+        raise TraceError(f"{opdef.name}: expected at least one tensor, got numbers {values}")
+    for v in values:
+        if not isinstance(v, Value) and tensors[0].type.dtype.kind == "int" and v != int(v):
+            raise TraceError(f"{opdef.name}: the number {v} does not fit {tensors[0].type}; cast the tensor first")
+    return wrap(active().builder.elementwise(opdef, *values))
+
+
+@composable
+def matmul(a: Operand, b: Operand) -> Tensor:
+    """a[..., M, K] @ b[K, N], or batches of matrices on both sides."""
+    return wrap(active().builder.matmul(value_of(a), value_of(b)))
+
+
+@composable
+def take_slice(x: Tensor, index: object) -> Tensor:
+    """``x[index]`` for slices, integers and one ``...``; a symbolic axis takes ``:`` or an integer."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    if Ellipsis in [i for i in items if not isinstance(i, Tensor)]:
+        at = items.index(Ellipsis)
+        items[at : at + 1] = [slice(None)] * (x.rank - len(items) + 1)
+    if len(items) > x.rank:
+        raise TraceError(f"slice: {len(items)} indices for {x.type}")
+    b = active().builder
+    out = x.value()
+    dropped = []
+    for axis, item in enumerate(items):
+        dim = out.shape[axis]
+        if isinstance(item, int) and not isinstance(item, bool):
+            out = b.slice(out, axis, _position(item, dim), 1)
+            dropped.append(axis)
+        elif isinstance(item, slice):
+            if item != slice(None):
+                out = b.slice(out, axis, *_range(item, dim))
+        else:
+            raise TraceError(f"slice: an index is a slice, an int or ..., got {item!r}")
+    return wrap(b.reshape(out, tuple(d for i, d in enumerate(out.shape) if i not in dropped)))
+
+
+def _position(index: int, dim: Dim) -> int:
+    if isinstance(dim, int) and not -dim <= index < dim:
+        raise TraceError(f"slice: index {index} does not fit an axis of size {dim}")
+    return index % dim if isinstance(dim, int) else index
+
+
+def _range(item: slice, dim: Dim) -> tuple[int, int, int]:
+    if not isinstance(dim, int):
+        raise TraceError(f"slice: the axis of symbolic size {dim!r} takes only ':' or an integer, got {item}")
+    start, stop, step = item.indices(dim)
+    if step < 1:
+        raise TraceError(f"slice: the step must be >= 1, got {step}; use rnngraph.nn.ops.reverse")
+    return start, len(range(start, stop, step)), step
+
+
+def check_bool(what: str, x: Tensor) -> None:
+    if x.dtype is not BOOL:
+        raise TraceError(f"{what}: expected a bool tensor, got {x.type}")
+
+
+def map_tensors(f: Callable[[Tensor], Any], structure: Any) -> Any:
+    """``structure`` (nested lists, tuples, dicts) with ``f`` applied to each tensor."""
+    if isinstance(structure, Tensor):
+        return f(structure)
+    if isinstance(structure, dict):
+        return {k: map_tensors(f, v) for k, v in structure.items()}
+    if isinstance(structure, list | tuple):
+        return type(structure)(map_tensors(f, v) for v in structure)
+    return structure

@@ -1,0 +1,74 @@
+"""trace: a model definition becomes an IR graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rnngraph.errors import ShapeError, TraceError
+from rnngraph.ir import Graph, Value
+from rnngraph.nn.context import Options, Trace, activate
+from rnngraph.nn.layer import Layer
+from rnngraph.nn.model import LayerGroup, Model, Sequential
+from rnngraph.nn.symbol import Input
+from rnngraph.nn.tensor import Tensor, Traced
+
+
+def trace(model: Layer, inputs: Input | Sequence[Input] | None = None, *, lengths: bool = False,
+          initial_state: bool = False, training: bool = False, seed: int = 0) -> Graph:
+    """The IR graph of a model: primitive ops, time as scans, batch and time as symbolic as the inputs say.
+
+    inputs         an Input, or one per input of the model; a Model, or a Sequential that starts with an Input, has them
+    lengths        add an input ``lengths: i32[batch]``: recurrences over the time of the first recurrent layer stop at
+                   each row's length (layers over another time dim run all their steps)
+    initial_state  add an input per state of each recurrent layer, ``<layer>.h0``, ``<layer>.c0``; else they are zero
+    training       dropout is active; its masks follow from ``seed`` and the layers' names
+
+    Outputs are "y" (several: "y0", "y1", ...) and ``<layer>.h``, ``<layer>.c`` for states that return_state gives.
+    Raises ShapeError or TraceError naming the layer, what was expected and what it got.
+
+    Example:
+        >>> from rnngraph.nn import GRU, Input, Sequential, trace
+        >>> graph = trace(Sequential([GRU(8, return_state=True)]), Input(("batch", "time", 4)), lengths=True)
+        >>> graph.input_names, graph.output_names
+        (('x', 'lengths'), ('y', 'gru.h'))
+    """
+    if not isinstance(model, Layer):
+        raise TraceError(f"trace: expected a layer or model of rnngraph.nn, got {type(model).__name__}")
+    given = _inputs(model, inputs)
+    graph = Graph()
+    run = Trace(graph, Options(lengths, initial_state, training, seed))
+    with activate(run):
+        tensors = [Traced(run, graph.add_input(x.type, x.name)) for x in given]
+        result = model.run(*tensors) if isinstance(model, LayerGroup) else model(*tensors)
+        if lengths and run.lengths is None:
+            raise TraceError("trace: lengths=True, but the model has no recurrent layer")
+        outputs = _outputs(result)
+        run.builder.ret(outputs)
+    return graph
+
+
+def _inputs(model: Layer, inputs: Input | Sequence[Input] | None) -> list[Input]:
+    if inputs is None and isinstance(model, Model | Sequential):
+        inputs = model.inputs
+    found = [inputs] if isinstance(inputs, Input) else list(inputs or ())
+    if not found or not all(isinstance(x, Input) for x in found):
+        raise TraceError(f"trace: expected an Input or a tuple of them, such as Input(('batch', 'time', 80)), got "
+                         f"{inputs!r}")
+    names = [x.name for x in found]
+    if len(set(names)) != len(names):
+        raise TraceError(f"trace: two inputs have one name: {names}; give them names with Input(..., name=)")
+    expected = len(model.inputs) if isinstance(model, Model) else 1 if isinstance(model, Sequential) else len(found)
+    if len(found) != expected:
+        raise ShapeError(f"trace: the model takes {expected} input(s), got {len(found)}")
+    return found
+
+
+def _outputs(result: Any) -> dict[str, Value]:
+    """Names for the outputs: states have theirs, the others are y, or y0, y1, ..."""
+    tensors = list(result) if isinstance(result, tuple) else [result]
+    if not all(isinstance(t, Tensor) for t in tensors):
+        raise TraceError(f"trace: a model's output must be tensors, got {result!r}")
+    plain = [t for t in tensors if not (isinstance(t, Traced) and t.name)]
+    names = {id(t): "y" if len(plain) == 1 else f"y{i}" for i, t in enumerate(plain)}
+    return {t.name if isinstance(t, Traced) and t.name else names[id(t)]: t.value() for t in tensors}

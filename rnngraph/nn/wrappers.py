@@ -1,0 +1,84 @@
+"""Bidirectional: a recurrent layer run in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rnngraph.errors import ShapeError, TraceError
+from rnngraph.nn import ops
+from rnngraph.nn.context import active
+from rnngraph.nn.layer import Layer
+from rnngraph.nn.recurrent import RNN
+from rnngraph.nn.tensor import Tensor, wrap
+
+MERGE_MODES = ("concat", "sum", "mul", "ave", None)
+
+
+class Bidirectional(Layer):
+    """Run ``layer`` forwards and a copy of it, or ``backward_layer``, backwards, and merge the outputs.
+
+    merge_mode: "concat" (default) of the features, "sum", "mul", "ave", or None for both outputs. The children are
+    named ``<name>/forward`` and ``<name>/backward``. With return_state the forward states, then the backward ones,
+    follow the output. A copy starts with weights of its own.
+
+    Raises TraceError when the layers differ in return_sequences, return_state or time_major or run the same way.
+    """
+
+    def __init__(self, layer: RNN, merge_mode: str | None = "concat", backward_layer: RNN | None = None,
+                 name: str | None = None) -> None:
+        super().__init__(name)
+        if merge_mode not in MERGE_MODES:
+            raise TraceError(f"layer {self.path!r}: merge_mode must be one of {MERGE_MODES}, got {merge_mode!r}")
+        for given in (layer, *([] if backward_layer is None else [backward_layer])):
+            if not isinstance(given, RNN):
+                raise TraceError(f"layer {self.path!r}: expected a recurrent layer, got {given!r}")
+        self.merge_mode = merge_mode
+        self.forward = layer
+        self.backward = layer.fresh_copy() if backward_layer is None else backward_layer
+        if backward_layer is None:
+            self.backward.go_backwards = not layer.go_backwards
+        self._check_pair()
+
+    def _check_pair(self) -> None:
+        for option in ("return_sequences", "return_state", "time_major"):
+            values = getattr(self.forward, option), getattr(self.backward, option)
+            if values[0] != values[1]:
+                raise TraceError(f"layer {self.path!r}: layer and backward_layer must agree in {option}, got "
+                                 f"{values[0]} and {values[1]}")
+        if self.forward.go_backwards == self.backward.go_backwards:
+            raise TraceError(f"layer {self.path!r}: layer and backward_layer must run in opposite directions, got "
+                             f"go_backwards={self.forward.go_backwards} in both")
+
+    def children(self) -> Mapping[str, RNN]:
+        return {"forward": self.forward, "backward": self.backward}
+
+    def call(self, x: Tensor, initial_state: Sequence[Tensor] | None = None) -> Any:
+        if initial_state is not None and len(initial_state) % 2:
+            raise ShapeError(f"expected the forward and the backward initial states, got {len(initial_state)} tensors")
+        half = 0 if initial_state is None else len(initial_state) // 2
+        outputs: list[Tensor] = []
+        states: list[Tensor] = []
+        for i, (name, child) in enumerate(self.children().items()):
+            given = None if initial_state is None else initial_state[i * half : (i + 1) * half]
+            with active().scope(name):
+                y, finals = child.over_time(x, given)
+            outputs.append(y)
+            states.extend(finals)
+        if self.forward.return_sequences and self.forward.go_backwards:
+            # Keras: the forward child's sequence in its own order, the backward one turned to match it
+            outputs = [wrap(active().builder.reverse(y.value(), self.forward.time_axis)) for y in outputs]
+        merged = self._merge(*outputs)
+        if not self.forward.return_state:
+            return merged
+        return (*merged, *states) if isinstance(merged, tuple) else (merged, *states)
+
+    def _merge(self, forward: Tensor, backward: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if self.merge_mode is None:
+            return forward, backward
+        if self.merge_mode == "concat":
+            return ops.concat([forward, backward], axis=-1)
+        if self.merge_mode == "mul":
+            return forward * backward
+        total = forward + backward
+        return total * 0.5 if self.merge_mode == "ave" else total
