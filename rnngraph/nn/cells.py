@@ -30,7 +30,7 @@ class GatedCell(Cell):
             raise ShapeError(f"{self.label}: units must be an int >= 1, got {units!r}")
         super().__init__(units)
         self.units = units
-        self.activation = activation(activation)
+        self.activation = to_activation(activation)
         self.use_bias = use_bias
         self.initializers = (to_initializer(kernel_initializer), to_initializer(recurrent_initializer),
                              to_initializer(bias_initializer))
@@ -97,7 +97,7 @@ class LSTMCell(GatedCell):
         super().__init__(units, activation, use_bias, kernel_initializer, recurrent_initializer, base,
                          dropout, recurrent_dropout)
         self.state_size = {"h": units, "c": units}
-        self.recurrent_activation = activation(recurrent_activation)
+        self.recurrent_activation = to_activation(recurrent_activation)
         self.peepholes = peepholes
 
     def build(self, input_size: int) -> None:
@@ -136,7 +136,7 @@ class GRUCell(GatedCell):
                  dropout: float = 0.0, recurrent_dropout: float = 0.0, reset_after: bool = True) -> None:
         super().__init__(units, activation, use_bias, kernel_initializer, recurrent_initializer, bias_initializer,
                          dropout, recurrent_dropout)
-        self.recurrent_activation = activation(recurrent_activation)
+        self.recurrent_activation = to_activation(recurrent_activation)
         self.reset_after = reset_after
 
     def bias_shape(self) -> tuple[int, ...]:
