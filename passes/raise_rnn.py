@@ -1,0 +1,78 @@
+"""raise-rnn: a scan whose step is an LSTM, a GRU or an RNN up to algebra becomes an ``rnn`` node.
+
+The step is read into polynomials (`recognize.step`), the cell is decided on them (`recognize.cells`), and the weights
+are rebuilt outside the scan from slices, concats, sums and negations (`recognize.assemble`), which fold-constants then
+folds. Gate order, bias form, joined or split weights and the sign of GRU's update gate need no cases of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rnngraph.ir import RNN, Builder, Graph, Op, RnnAttrs, Scan, Value, make_op
+from rnngraph.passes.recognize import constraints
+from rnngraph.passes.recognize.assemble import Assembler
+from rnngraph.passes.recognize.cells import Cell, recognize
+from rnngraph.passes.recognize.constraints import Refusal
+from rnngraph.rewrite import Pass, PassContext
+
+CONSTRAINTS = constraints.RAISE
+
+
+@dataclass(frozen=True)
+class RaiseRnn(Pass):
+    """Replaces scans by rnn nodes; says for each other scan which constraint failed."""
+
+    name: ClassVar[str] = "raise-rnn"
+
+    def run(self, graph: Graph, context: PassContext) -> None:
+        for op in list(graph.walk()):
+            if op.name != "scan" or op.parent is None:
+                continue
+            try:
+                cell = recognize(Scan(op))
+            except Refusal as refusal:
+                context.missed(refusal.miss, op.layer)
+                continue
+            _replace(op, cell)
+            context.applied(op.layer, f"the scan is {_describe(cell)}: now an rnn node")
+
+
+def _describe(cell: Cell) -> str:
+    if cell.mode == "gru":
+        return f"a GRU (reset {'after' if cell.reset_after else 'before'} the matmul)"
+    return {"lstm": "an LSTM", "rnn_tanh": "an RNN (tanh)", "rnn_relu": "an RNN (relu)"}[cell.mode]
+
+
+def _replace(op: Op, cell: Cell) -> None:
+    scan, b = Scan(op), Builder.at(op)
+    node = b.insert(_build(b, scan, cell))
+    batch, units = scan.inits[0].shape
+    finals: list[tuple[int, Value]] = [(cell.h, node.results[1])]
+    if cell.c is not None:
+        finals.append((cell.c, node.results[2]))
+    for index, state in finals:
+        if op.results[index].uses:
+            op.results[index].replace_by(b.reshape(state, (batch, units)))
+    for y in scan.ys:
+        y.replace_by(node.results[0])
+    op.erase()
+
+
+def _build(b: Builder, scan: Scan, cell: Cell) -> Op:
+    make = Assembler(b, scan)
+    inputs, recurrent = [g.inputs for g in cell.gates], [g.recurrent for g in cell.gates]
+    x, offsets = make.sequence(inputs)
+    features = x.shape[2]
+    assert isinstance(features, int)
+    w = make.matrix([make.input_pieces(f, offsets) for f in inputs], features)
+    r = make.matrix([make.state_pieces(f) for f in recurrent], make.units)
+    bias_w, bias_r = make.vector(inputs), make.vector(recurrent)
+    batch, units = scan.inits[0].shape
+    states = [cell.h] if cell.c is None else [cell.h, cell.c]
+    initial = [b.reshape(scan.inits[k], (1, batch, units)) for k in states]
+    lengths = [scan.lengths] if scan.lengths is not None else []
+    attrs = RnnAttrs(cell.mode, make.units, direction="reverse" if scan.attrs.reverse else "forward",
+                     reset_after=cell.reset_after, lengths=bool(lengths), pad=scan.attrs.pad)
+    return make_op(RNN, (x, *initial, *lengths, w, r, bias_w, bias_r), attrs, layer=scan.op.layer)

@@ -1,0 +1,267 @@
+"""Which cell a step is: LSTM, GRU (both reset variants) or plain RNN, decided on its polynomials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnngraph.ir import Scan, Value
+from rnngraph.passes.recognize import constraints as rules
+from rnngraph.passes.recognize.constraints import Refusal
+from rnngraph.passes.recognize.linear import Linear, is_normalized, linear, reads_state
+from rnngraph.passes.recognize.polynomial import Apply, Atom, Dot, Monomial, Other, Polynomial, State
+from rnngraph.passes.recognize.step import Step
+
+ZERO = Polynomial({})
+UNIT = Polynomial.constant(1.0)
+STATE_EQUATIONS = {
+    "lstm h": "o * tanh(c), with c the new cell state",
+    "lstm c": "f * c + i * g, with g = tanh(..)",
+    "gru h": "(1-z) * n + z * h with n = tanh(..), nor tanh(..) or relu(..) alone",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A pre-activation: ``inputs`` holds what goes to W and bW, ``recurrent`` what goes to R and bR."""
+
+    name: str
+    inputs: Linear
+    recurrent: Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a scan computes, gates in cuDNN's order; ``h`` and ``c`` are indices of carries."""
+
+    mode: str
+    gates: tuple[Gate, ...]
+    h: int = 0
+    c: int | None = None
+    reset_after: bool = True
+
+
+def recognize(scan: Scan) -> Cell:
+    """The cell that ``scan`` runs; Refusal with the first constraint that fails."""
+    names = scan.attrs.carries
+    if len(names) not in (1, 2):
+        raise Refusal(rules.STATES, count=len(names), names=", ".join(names) or "none")
+    for name, init in zip(names, scan.inits, strict=True):
+        t = init.type
+        if t.rank != 2 or not isinstance(t.shape[1], int) or not t.dtype.is_float or t != scan.inits[0].type:
+            raise Refusal(rules.STATE_SHAPE, name=name, type=t)
+    step = Step(scan)
+    cell = _lstm(step) if len(names) == 2 else _one_state(step)
+    _check_emitted(step, cell)
+    return cell
+
+
+def _check_emitted(step: Step, cell: Cell) -> None:
+    scan = step.scan
+    new = [step.read(v) for v in scan.next_carries]
+    for name, value, result in zip(scan.attrs.ys, scan.emitted, scan.ys, strict=True):
+        if not result.uses:
+            continue
+        emitted = step.read(value)
+        if cell.c is not None and emitted == new[cell.c]:
+            raise Refusal(rules.EMITS_CELL, name=name)
+        if emitted != new[cell.h]:
+            raise Refusal(rules.EMITS, name=name)
+
+
+# --- LSTM ----------------------------------------------------------------------------------------------------------
+
+
+def _lstm(step: Step) -> Cell:
+    new = [step.read(v) for v in step.scan.next_carries]
+    h, c = _roles(step, new)
+    out, rest = new[h].collect(Apply("tanh", new[c]))
+    if not out or rest:
+        raise _output_refusal(step, new, h, c)
+    o = _gate(out, "o")
+    keep, rest = new[c].collect(_whole(step, c))
+    if not keep or not rest:
+        raise _state_refusal(step, new[c], c, "lstm c")
+    write, g = _candidate(step, rest, "g", _state_refusal(step, new[c], c, "lstm c"))
+    pre = {"i": _gate(write, "i"), "f": _gate(keep, "f"), "g": g, "o": o}
+    _check_distinct(pre)
+    return Cell("lstm", tuple(_split(step, p, n, h) for n, p in pre.items()), h, c)
+
+
+def _roles(step: Step, new: list[Polynomial]) -> tuple[int, int]:
+    """Which carry is h and which c: h reads a function of the new c, and c keeps a part of itself."""
+    for h, c in ((0, 1), (1, 0)):
+        if any(isinstance(a, Apply) and a.argument == new[c] for a in new[h].atoms()):
+            return h, c
+    for h, c in ((0, 1), (1, 0)):
+        if new[c].collect(_whole(step, c))[0] and not new[h].collect(_whole(step, h))[0]:
+            return h, c
+    return 0, 1
+
+
+def _output_refusal(step: Step, new: list[Polynomial], h: int, c: int) -> Refusal:
+    for atom in new[h].atoms():
+        if isinstance(atom, Apply) and atom.function not in ("tanh", "sigmoid") and atom.argument == new[c]:
+            return Refusal(rules.ACTIVATION, place="the output", got=atom.function, want="tanh")
+    if isinstance(new[c].single, Other):
+        return _state_refusal(step, new[c], c, "lstm c")
+    return _state_refusal(step, new[h], h, "lstm h")
+
+
+# --- GRU and RNN -----------------------------------------------------------------------------------------------------
+
+
+def _one_state(step: Step) -> Cell:
+    (new,) = [step.read(v) for v in step.scan.next_carries]
+    single = new.single
+    if isinstance(single, Apply):
+        if single.function not in ("tanh", "relu"):
+            raise Refusal(rules.ACTIVATION, place="the state h", got=single.function, want="tanh or relu")
+        return Cell(f"rnn_{single.function}", (_split(step, single.argument, "h", 0),))
+    update, rest = new.collect(_whole(step, 0))
+    if not update or not rest:
+        raise _state_refusal(step, new, 0, "gru h")
+    z = _gate(update, "z")
+    write, n = _candidate(step, rest, "n", _state_refusal(step, new, 0, "gru h"))
+    if write != UNIT - update:
+        raise _state_refusal(step, new, 0, "gru h")
+    return _gru(step, z, n)
+
+
+def _gru(step: Step, z: Polynomial, n: Polynomial) -> Cell:
+    for atom in dict.fromkeys(n.deep_atoms()):
+        if not isinstance(atom, Apply) or atom.function not in ("sigmoid", "tanh"):
+            continue
+        for after, (product, rest) in ((True, n.collect(atom)), (False, _collect_base(n, atom))):
+            found = _reset(product, rest, atom)
+            if found is None:
+                continue
+            r, gated, plain = found
+            _check_distinct({"r": r, "z": z})
+            gates = [_split(step, r, "r", 0), _split(step, z, "z", 0)]
+            recurrent = linear(step, gated, "n", 0)
+            if recurrent.inputs:
+                raise Refusal(rules.TERM, gate="n", what="the reset gate times a matmul of x")
+            gates.append(Gate("n", linear(step, plain, "n", 0), recurrent))
+            return Cell("gru", tuple(gates), reset_after=after)
+    linear(step, n, "n", 0)  # when n has terms that no cell has, they are the better reason
+    raise Refusal(rules.RESET)
+
+
+def _collect_base(poly: Polynomial, atom: Atom) -> tuple[Polynomial, Polynomial]:
+    """``(q, rest)`` where terms (atom * b) @ W of poly became b @ W of q."""
+    inside: dict[Monomial, float] = {}
+    rest = dict(poly.terms)
+    for m, c in poly.terms.items():
+        dot = next((a for a, _ in m), None) if len(m) == 1 else None
+        if isinstance(dot, Dot) and (atom, 1) in dot.base:
+            plain = Dot(dot.base - {(atom, 1)}, dot.weight, dot.row, dot.rows, dot.col, dot.cols)
+            inside[frozenset([(plain, 1)])] = c
+            del rest[m]
+    return Polynomial(inside), Polynomial(rest)
+
+
+def _reset(product: Polynomial, rest: Polynomial, atom: Apply) -> tuple[Polynomial, Polynomial, Polynomial] | None:
+    """Reads ``atom * product + rest`` as ``r * gated + plain`` with no h in plain: (pre-activation of r, gated, plain).
+
+    r is the atom s, or 1 - s = sigmoid(-a), or (1 +- t) / 2 = sigmoid(+-2a) for t = tanh(a).
+    """
+    if not any(reads_state(m, 0) for m in product.terms):
+        return None
+    sign = 2.0 if atom.function == "tanh" else 1.0
+    for ratio, scale in ((1.0, 2.0), (-1.0, -2.0)) if atom.function == "tanh" else ((0.0, 1.0), (-1.0, -1.0)):
+        plain = rest - product.scaled(ratio)
+        if not any(reads_state(m, 0) for m in plain.terms):
+            return atom.argument.scaled(sign if scale > 0 else -sign), product.scaled(scale), plain
+    return None
+
+
+# --- parts ---------------------------------------------------------------------------------------------------------
+
+
+def _whole(step: Step, index: int) -> State:
+    units = step.scan.inits[index].shape[1]
+    assert isinstance(units, int)
+    return State(index, 0, units)
+
+
+def _split(step: Step, poly: Polynomial, name: str, h: int) -> Gate:
+    """All of a gate's biases go to the input side."""
+    form = linear(step, poly, name, h)
+    return Gate(name, Linear(form.inputs, [], form.vectors, form.constant), Linear([], form.states))
+
+
+def _as_gate(poly: Polynomial) -> Polynomial | None:
+    """The pre-activation p with poly = sigmoid(p): s, 1 - s, (1 +- tanh) / 2; else None."""
+    atoms = [a for a in poly.atoms() if isinstance(a, Apply)]
+    if len(atoms) == 1:
+        atom, me = atoms[0], Polynomial.of(atoms[0])
+        if atom.function == "sigmoid":
+            forms = ((me, 1.0), (UNIT - me, -1.0))
+        elif atom.function == "tanh":
+            half = Polynomial.constant(0.5)
+            forms = ((me.scaled(0.5) + half, 2.0), (half - me.scaled(0.5), -2.0))
+        else:
+            return None
+        for form, factor in forms:
+            if poly == form:
+                return atom.argument.scaled(factor)
+    return None
+
+
+def _gate(poly: Polynomial, name: str) -> Polynomial:
+    """The pre-activation of a gate; Refusal when its activation is not a sigmoid."""
+    pre = _as_gate(poly)
+    if pre is not None:
+        return pre
+    if is_normalized(poly.deep_atoms()):
+        raise Refusal(rules.LAYER_NORM, place=f"gate {name}")
+    raise Refusal(rules.GATE_ACTIVATION, gate=name, got=_activation(poly))
+
+
+def _activation(poly: Polynomial) -> str:
+    atoms = list(dict.fromkeys(poly.atoms()))
+    if any(isinstance(a, Other) and _is_clip(a.value) for a in atoms):
+        return "hard_sigmoid-like (clip)"
+    names = [a.function for a in atoms if isinstance(a, Apply)]
+    return names[0] if len(names) == 1 and len(atoms) == 1 and len(poly.terms) == 1 else "not a known function"
+
+
+def _candidate(step: Step, poly: Polynomial, name: str, otherwise: Refusal) -> tuple[Polynomial, Polynomial]:
+    """poly = gate * tanh(p): (gate, p). Of several tanh the one whose factor is a gate is the candidate."""
+    tanhs = [a for a in dict.fromkeys(poly.atoms()) if isinstance(a, Apply) and a.function == "tanh"]
+    whole = [(a, q) for a in tanhs for q, rest in (poly.collect(a),) if not rest]
+    for atom, factor in whole:
+        if _as_gate(factor) is not None:
+            return factor, atom.argument
+    if whole:
+        return whole[0][1], whole[0][0].argument
+    others = [a for a in dict.fromkeys(poly.atoms()) if isinstance(a, Apply) and a.function != "sigmoid"]
+    sigmoids = [a for a in dict.fromkeys(poly.atoms()) if isinstance(a, Apply) and a.function == "sigmoid"]
+    if others and not poly.collect(others[0])[1]:
+        raise Refusal(rules.ACTIVATION, place=f"candidate {name}", got=others[0].function, want="tanh")
+    if len(sigmoids) == 2:
+        raise Refusal(rules.ACTIVATION, place=f"candidate {name}", got="sigmoid", want="tanh")
+    raise otherwise
+
+
+def _state_refusal(step: Step, poly: Polynomial, index: int, equation: str) -> Refusal:
+    """Why a new state does not follow its equation."""
+    name = step.scan.attrs.carries[index]
+    single = poly.single
+    if isinstance(single, Other) and _is_clip(single.value):
+        return Refusal(rules.CLIP, name=name)
+    if is_normalized(poly.deep_atoms()):
+        return Refusal(rules.LAYER_NORM, place=f"state {name}")
+    return Refusal(rules.UPDATE, name=name, want=STATE_EQUATIONS[equation])
+
+
+def _is_clip(value: Value) -> bool:
+    return value.op is not None and value.op.name in ("min", "max")
+
+
+def _check_distinct(gates: dict[str, Polynomial]) -> None:
+    names = list(gates)
+    for k, first in enumerate(names):
+        for second in names[k + 1 :]:
+            if gates[first] in (gates[second], -gates[second]):
+                raise Refusal(rules.TIED, first=first, second=second)
