@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from pathlib import Path
 
 import click
 
@@ -16,6 +14,7 @@ from rnngraph.cli.source import load_model, model_options
 
 @click.command(name="compile")
 @model_options
+@click.option("--lengths", is_flag=True, help="The variant with sequence lengths (Python models).")
 @click.option("--target", type=click.Choice(TARGETS), default="auto", show_default=True)
 @click.option("--dump", type=click.Path(file_okay=False), metavar="DIR",
               help="Write the graph after every pass to DIR/000-trace.rg, 001-....rg.")
@@ -25,20 +24,20 @@ def command(model: str, shapes: tuple[str, ...], lengths: bool, target: str, dum
             as_json: bool) -> None:
     """Compile MODEL and print what was fused, merged and selected; what was missed, and why."""
     source, inputs = load_model(model, shapes)
-    start = time.perf_counter()
-    compiled = rg.compile(source, inputs=inputs, target=target, lengths=lengths)
-    seconds = time.perf_counter() - start
+    compiled = rg.compile(source, inputs, target=target)
+    program = compiled.variant(lengths=lengths, initial_state=False)
+    report = program.report
     if dump:
-        compiled.report.dump(Path(dump))
+        report.dump(dump)
     if as_json:
         click.echo(json.dumps({
-            "inputs": list(compiled.input_names), "outputs": list(compiled.output_names), "seconds": seconds,
-            "passes": [record_json(r) for r in compiled.report.passes],
+            "inputs": list(report.inputs), "outputs": list(report.outputs), "seconds": report.seconds,
+            "passes": [record_json(r) for r in report.passes],
+            "kernels": [{"backend": k.backend, "ops": k.ops, "seconds": k.seconds} for k in report.kernels],
         }))
         return
-    click.echo(compiled.explain())
+    click.echo(report.explain(), nl=False)
     if timing:
-        click.echo(time_table(compiled.report.passes))
-    click.echo(f"compiled in {seconds * 1e3:.0f} ms")
+        click.echo("\n" + time_table(report.passes))
     if dump:
-        click.echo(f"the graph after every pass is in {dump}")
+        click.echo(f"\nthe graph after every pass is in {dump}")

@@ -17,19 +17,21 @@ from rnngraph.errors import RnngraphError
 
 # distribution -> (what it is for, how to get it)
 OPTIONAL: Mapping[str, tuple[str, str]] = {
-    "g2p-en": ("the model of `rnngraph demo`", 'python -m pip install "rnngraph[demo]"'),
-    "cupy-cuda13x": ("NVIDIA GPUs, CUDA 13", 'python -m pip install "rnngraph[gpu-cuda13]"'),
-    "cupy-cuda12x": ("NVIDIA GPUs, CUDA 12", 'python -m pip install "rnngraph[gpu-cuda12]"'),
+    "g2p-en": ("the model of `rnngraph demo`", "python -m pip install g2p-en==2.1.0"),
+    "cupy-cuda13x": ("NVIDIA GPUs, CUDA 13", "python -m pip install cupy-cuda13x"),
+    "cupy-cuda12x": ("NVIDIA GPUs, CUDA 12", "python -m pip install cupy-cuda12x"),
 }
 Section = dict[str, str]
 
 
 @click.command(name="doctor")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: sections of names and values.")
-def command(as_json: bool) -> None:
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
     """Show Python and libraries, the CPU and its vector width, the backends, the compile cache.
 
-    What is missing stands with the command that brings it. The exit code is 0 when the CPU backend works.
+    What is missing stands with the command that brings it. The exit code is 1 when the CPU backend
+    cannot be used, else 0.
     """
     registry = default_registry()
     sections = {"software": _software(), "cpu": _cpu(), "backends": _backends(registry),
@@ -38,6 +40,7 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps(sections, indent=2))
     else:
         click.echo("\n\n".join(_table(title, rows) for title, rows in sections.items()))
+    ctx.exit(1 if "llvm" in registry.unavailable else 0)
 
 
 def _table(title: str, rows: Section) -> str:

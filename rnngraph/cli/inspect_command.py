@@ -18,6 +18,7 @@ SPEAKERS = frozenset({"raise-rnn", "merge-bidirectional", "merge-stacked"})
 
 @click.command(name="inspect")
 @model_options
+@click.option("--lengths", is_flag=True, help="Trace with an input of lengths (models in Python files).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: before, after, remarks.")
 def command(model: str, shapes: tuple[str, ...], lengths: bool, as_json: bool) -> None:
     """List the recurrences of MODEL: its loops over time as they are written, and what becomes of them.

@@ -21,17 +21,19 @@ from rnngraph.ir import Array
 @click.command(name="run")
 @model_options
 @click.option("-i", "--input", "files", multiple=True, metavar="[NAME=]FILE.npy",
-              help="An input; without a name they are taken in the model's order.")
-@click.option("-o", "--out", type=click.Path(dir_okay=False), metavar="FILE.npz", help="Write the outputs here.")
+              help="An input, in the model's order or by name; also lengths, and initial states.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False), metavar="FILE.npz",
+              help="Write the outputs here.")
 @click.option("--target", type=click.Choice(TARGETS), default="auto", show_default=True)
 @click.option("--repeat", type=click.IntRange(1, 100_000), default=1, show_default=True,
               help="Run so often, and print the median time.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: per output dtype, shape, min, mean, max.")
-def command(model: str, shapes: tuple[str, ...], lengths: bool, files: tuple[str, ...], out: str | None,
-            target: str, repeat: int, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True,
+              help="One JSON object: per output dtype, shape, min, mean, max.")
+def command(model: str, shapes: tuple[str, ...], files: tuple[str, ...], out: str | None, target: str,
+            repeat: int, as_json: bool) -> None:
     """Compile MODEL, run it on the inputs, print a summary of every output."""
     source, inputs = load_model(model, shapes)
-    compiled = rg.compile(source, inputs=inputs, target=target, lengths=lengths)
+    compiled = rg.compile(source, inputs=inputs, target=target)
     arrays = bind_inputs(files, compiled.input_names)
     seconds: list[float] = []
     for _ in range(repeat):
@@ -51,17 +53,15 @@ def command(model: str, shapes: tuple[str, ...], lengths: bool, files: tuple[str
 
 
 def bind_inputs(files: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Array]:
-    """Arrays by input name; InputError for unknown, repeated and missing ones."""
+    """Arrays by input name; InputError when there are too many, or a name comes twice."""
+    named = [item.rpartition("=") for item in files]
+    free = iter([n for n in names if n not in {name for name, _, _ in named}])
     arrays: dict[str, Array] = {}
-    for item in files:
-        name, _, path = item.rpartition("=")
-        free = [n for n in names if n not in arrays]
-        name = name or (free[0] if free else "")
-        if name not in names or name in arrays:
-            raise InputError(f"--input {item}: the model takes {', '.join(names)}, each once")
+    for given, _, path in named:
+        name = given or next(free, "")
+        if not name or name in arrays:
+            raise InputError(f"--input {path}: the model takes {', '.join(names)}, each once")
         arrays[name] = read_npy(path)
-    if missing := [n for n in names if n not in arrays]:
-        raise InputError(f"missing input {', '.join(missing)}; give each as --input NAME=FILE.npy")
     return arrays
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import zipfile
 from collections.abc import Callable, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -17,33 +16,23 @@ import rnngraph as rg
 from rnngraph.errors import ImportModelError, ParseError
 from rnngraph.ir import Array, Graph, parse
 from rnngraph.nn import Input
+from rnngraph.report import dump
 
 P = ParamSpec("P")
 R = TypeVar("R")
-RESOURCES = "resources.npz"
 
 
 def read_graph(file: str) -> Graph:
-    """The graph in ``file`` ("-": stdin); a parse error names the file. OSError when it cannot be read."""
+    """The graph in ``file`` ("-": stdin); constants that it refers to come from a resources.npz beside it.
+
+    A parse error names the file, before line and column.
+    """
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except UnicodeDecodeError as e:
-        raise ImportModelError(f"{file}: not text: {e.reason} at byte {e.start}") from None
-    beside = Path(file).parent / RESOURCES
-    resources = read_npz(beside) if file != "-" and beside.is_file() else {}
-    try:
-        return parse(text, resources)
+        return parse(sys.stdin.read()) if file == "-" else dump.read(file)
     except ParseError as e:
         raise ImportModelError(f"{'stdin' if file == '-' else file}:{e}") from None
-
-
-def read_npz(path: Path) -> dict[str, Array]:
-    """The arrays of an .npz; ImportModelError when it is not one. Pickled objects are refused."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError) as e:
-        raise ImportModelError(f"{path}: not a readable .npz file: {e}") from None
+    except UnicodeDecodeError as e:
+        raise ImportModelError(f"stdin: not text: {e.reason} at byte {e.start}") from None
 
 
 def read_npy(path: str) -> Array:
@@ -80,9 +69,8 @@ def read_python(spec: str) -> tuple[object, ModuleType]:
 
 
 def model_options(function: Callable[P, R]) -> Callable[P, R]:
-    """The arguments that every command with a MODEL has: MODEL, --shape, --lengths."""
+    """The arguments that every command with a MODEL has: MODEL, --shape."""
     for option in (
-        click.option("--lengths", is_flag=True, help="Give the model an input of sequence lengths (Python models)."),
         click.option("--shape", "shapes", multiple=True, metavar="[NAME=]DIM,DIM,...[:DTYPE]",
                      help="An input of a Python model, as x=batch,time,80:f32; words are symbolic dims."),
         click.argument("model"),
@@ -96,7 +84,7 @@ def load_model(spec: str, shapes: Sequence[str]) -> tuple[Any, list[Input] | Non
 
     A Python file's ``inputs`` (an rnngraph.Input or a list of them) is used when no --shape is given.
     """
-    file, _, name = spec.rpartition(":")
+    file = spec.rpartition(":")[0]
     if not file.endswith(".py"):
         if spec.endswith(".py"):
             raise ImportModelError(f"{spec}: which model? Write {spec}:NAME, the name that the file gives it")

@@ -39,7 +39,7 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
 
 
 def checkpoint_path() -> Path:
-    """Where the installed g2p-en keeps its checkpoint; MissingExtraError, with the pip command, without it."""
+    """Where the installed g2p-en keeps its checkpoint; without it MissingExtraError with the pip command."""
     try:
         files = distribution("g2p-en").files or ()
     except PackageNotFoundError:

@@ -1,6 +1,8 @@
-"""The baseline of the demo: g2p-en's own numpy inference, step by step as its `G2p.predict` does it (Apache-2.0,
-Kyubyong Park and Jongseok Kim). It keeps that code's choices, a matmul with transposed weights per step among them,
-so that the comparison is with what the package runs."""
+"""The baseline of the demo: g2p-en's own numpy inference, step by step as its `G2p.predict` does it.
+
+After g2p_en/g2p.py (Apache-2.0, Kyubyong Park and Jongseok Kim). It keeps that code's choices, a matmul with
+transposed weights per step among them, so that the comparison is with what the package runs.
+"""
 
 from __future__ import annotations
 
