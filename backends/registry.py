@@ -195,7 +195,7 @@ class Kernel(Protocol):
     def run(self, dims: Dims, inputs: Sequence[Array]) -> list[Array]:
         """Arrays (any strides, native byte order) in the segment's input order to arrays in its output order.
 
-        A kernel never writes to its inputs, and an output may share memory only with an input.
+        A kernel never writes to its inputs. The outputs are new, writable arrays that share memory with nothing.
         """
 
     def artifacts(self) -> Mapping[str, str]:

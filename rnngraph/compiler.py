@@ -30,7 +30,7 @@ VERIFY = (None, "each", "numeric")
 def compile(model: Any, inputs: Any = None, *, target: str = "auto", precision: str = "f32",
             pipeline: str | Pipeline = "default", threads: int | None = None, dims: Mapping[str, int] | None = None,
             verify: str | None = None, dump: str | Path | None = None, seed: int = 0,
-            training: bool = False) -> CompiledModel:
+            training: bool = False, lengths: bool = False) -> CompiledModel:
     """Compile a model to something that runs on numpy arrays.
 
     model      a layer or function of `rnngraph.nn` (then ``inputs`` says what it is given), an `rnngraph.ir.Graph`,
@@ -43,6 +43,7 @@ def compile(model: Any, inputs: Any = None, *, target: str = "auto", precision: 
     verify     "each": check the IR after every pass; "numeric": also run it, and name a pass that changed the numbers
     dump       a folder to write the report into
     seed       for weights that the model has not got yet, and for dropout; ``training=True`` keeps dropout
+    lengths    make "lengths" an input of every call; without it, a call with ``lengths=`` compiles that variant then
 
     Raises TraceError, ParseError, SelectionError (with every candidate and why not), CompileError.
 
@@ -56,13 +57,15 @@ def compile(model: Any, inputs: Any = None, *, target: str = "auto", precision: 
                       threads, dict(dims or {}), verify, seed)
     given = _given_graph(model, inputs)
 
-    def build(lengths: bool, initial_state: bool) -> Program:
+    def build(with_lengths: bool, initial_state: bool) -> Program:
         start = time.perf_counter()
+        with_lengths |= lengths
         if given is None:
             from rnngraph.nn.trace import trace
 
-            graph = trace(model, inputs, lengths=lengths, initial_state=initial_state, training=training, seed=seed)
-        elif lengths or initial_state:
+            graph = trace(model, inputs, lengths=with_lengths, initial_state=initial_state, training=training,
+                          seed=seed)
+        elif with_lengths or initial_state:
             raise InputError(f"graph {given.name!r} takes {list(given.input_names)}; for lengths= or initial_state= "
                              "give the layer itself to compile, or trace it with them")
         else:

@@ -17,10 +17,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "ir": ("errors",),
     "rewrite": ("errors", "ir"),
     "phases": ("errors", "ir", "rewrite"),
-    "passes": ("errors", "ir", "rewrite", "phases"),
+    "passes": ("errors", "ir", "rewrite", "phases", "runtime"),
     "nn": ("errors", "ir"),
-    "backends": ("errors", "ir", "phases", "runtime"),
-    "runtime": ("errors", "ir"),
+    "backends": ("errors", "ir", "phases", "runtime", "__init__"),  # __init__: the version, for the cache's keys
+    "runtime": ("errors", "ir", "report"),
     "report": ("errors", "ir", "rewrite"),
 }
 TOP = ("__init__", "__main__", "compiler", "cli", "demo")  # the face: these may import everything

@@ -41,7 +41,7 @@ class ReferenceKernel:
         with np.errstate(all="ignore"):  # NaN and inf are values here, not accidents
             for op in self.segment.ops:
                 interpreter.run_op(op)
-        return [interpreter.env[v] for v in self.segment.outputs]
+        return [np.array(interpreter.env[v]) for v in self.segment.outputs]  # evaluation may give views of inputs
 
     def artifacts(self) -> Mapping[str, str]:
         return {}

@@ -64,7 +64,7 @@ def read_resources(path: Path) -> dict[str, Array]:
     if not path.exists():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as f, np.load(f, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, AttributeError) as e:
         raise ImportModelError(f"cannot read the constants in {str(path)!r}: {e}; dump the report again") from e
