@@ -1,0 +1,105 @@
+"""Which stages can run at the same time.
+
+A gang is a set of stages that walk time together: a projection feeds its scan, a scan feeds the next layer's
+projection, chunk by chunk (a stack's wavefront). Gangs of one level do not depend on each other: the two directions
+of a bidirectional layer. Levels run one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+
+from rnngraph.ir import Dim, Op, Value
+from rnngraph.ir.ops import ConcatAttrs, SliceAttrs
+from rnngraph.phases.stages import Stage
+
+
+@dataclass(slots=True)
+class Gang:
+    """Stages (by number) in order; ``steps`` is the time dim that they share, None when they cannot be cut in time."""
+
+    stages: list[int]
+    steps: Dim | None
+    reverse: bool
+    level: int = 0
+
+
+@dataclass(slots=True)
+class _Edge:
+    producer: int
+    consumer: int
+    aligned: bool  # the consumer's step t reads only the producer's step t
+
+
+def time_of(stage: Stage) -> Dim | None:
+    """The dim along which a stage can be run piece by piece."""
+    if stage.is_scan:
+        return stage.steps
+    return stage.rows[0] if len(stage.rows) > 1 else None
+
+
+def find_gangs(items: Sequence[Stage | Op]) -> list[Gang]:
+    """The gangs of a schedule, in an order that respects their dependencies."""
+    stages = [i for i in items if isinstance(i, Stage)]
+    edges = _edges(stages)
+    gang_of = list(range(len(stages)))
+    for e in edges:
+        if e.aligned and _may_join(stages, edges, gang_of, e):
+            old, new = gang_of[e.consumer], gang_of[e.producer]
+            gang_of = [new if g == old else g for g in gang_of]
+    graph: nx.DiGraph = nx.DiGraph()
+    graph.add_nodes_from(dict.fromkeys(gang_of))
+    graph.add_edges_from((gang_of[e.producer], gang_of[e.consumer]) for e in edges
+                         if gang_of[e.producer] != gang_of[e.consumer])
+    gangs = []
+    for level, names in enumerate(nx.topological_generations(graph)):
+        for name in sorted(names):
+            members = [k for k, g in enumerate(gang_of) if g == name]
+            scans = [stages[k] for k in members if stages[k].is_scan]
+            steps = time_of(stages[members[0]])
+            gangs.append(Gang(members, steps, bool(scans) and scans[0].reverse, level))
+    return gangs
+
+
+def _may_join(stages: Sequence[Stage], edges: Sequence[_Edge], gang_of: Sequence[int], e: _Edge) -> bool:
+    """Join a consumer to its producer's gang when all that it waits for is in that gang, walking the same way."""
+    target = gang_of[e.producer]
+    incoming = [x for x in edges if gang_of[x.consumer] == gang_of[e.consumer] and gang_of[x.producer] != gang_of[e.consumer]]
+    if any(gang_of[x.producer] != target or not x.aligned for x in incoming):
+        return False
+    members = [s for k, s in enumerate(stages) if gang_of[k] in (target, gang_of[e.consumer])]
+    ways = {s.reverse for s in members if s.is_scan}
+    return len(ways) <= 1 and len({time_of(s) for s in members}) == 1
+
+
+def _edges(stages: Sequence[Stage]) -> list[_Edge]:
+    writer = {v: k for k, s in enumerate(stages) for v in s.writes()}
+    sequences = {v for s in stages for v in s.outputs.values()}
+    found: dict[tuple[int, int], bool] = {}
+    for k, s in enumerate(stages):
+        moving = {v for name, (_, v) in s.inputs.items() if not s.is_scan or name.startswith("x")}
+        for v in s.reads():
+            for source, straight in _sources(v, writer):
+                aligned = straight and v in moving and source in sequences and v.shape[:1] == (time_of(s),)
+                key = (writer[source], k)
+                found[key] = found.get(key, True) and aligned
+    return [_Edge(p, c, a) for (p, c), a in sorted(found.items())]
+
+
+def _sources(v: Value, writer: dict[Value, int]) -> list[tuple[Value, bool]]:
+    """The stage results that ``v`` is a view of, and whether the views leave the leading axis alone."""
+    if v in writer:
+        return [(v, True)]
+    if v.op is None:
+        return []
+    a = v.op.attrs
+    straight = isinstance(a, ConcatAttrs | SliceAttrs) and a.axis > 0
+    return [(s, ok and straight) for operand in v.op.operands for s, ok in _sources(operand, writer)]
+
+
+def levels_of(gangs: Sequence[Gang]) -> dict[int, int]:
+    """Stage number -> level."""
+    return {k: g.level for g in gangs for k in g.stages}
