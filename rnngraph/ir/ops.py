@@ -184,6 +184,13 @@ def _gather(ctx: EvalContext, attrs: Attrs, args: Sequence[Array]) -> Array:
     return np.asarray(table[index])
 
 
+def _mean(x: Array, axis: tuple[int, ...]) -> Array:
+    """NaN over no elements, without numpy's warning."""
+    if x.size:
+        return np.asarray(x.mean(axis=axis))
+    return np.asarray(x.sum(axis=axis) * x.dtype.type(np.nan if 0 in [x.shape[a] for a in axis] else 1))
+
+
 def _softmax(x: Array, axis: int) -> Array:
     e = np.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
     return np.asarray(e / e.sum(axis=axis, keepdims=True))
@@ -290,9 +297,9 @@ SELECT = OpDef("select", lambda t, a, b: rules.select(t), _numpy(np.where), elem
 
 MATMUL = OpDef("matmul", lambda t, a, b: rules.matmul(t), _numpy(np.matmul), _matmul_cost)
 REDUCE_SUM = _reduce("reduce_sum", np.sum)
-REDUCE_MEAN = _reduce("reduce_mean", np.mean)
-REDUCE_MAX = _reduce("reduce_max", np.max)
-REDUCE_MIN = _reduce("reduce_min", np.min)
+REDUCE_MEAN = _reduce("reduce_mean", _mean)
+REDUCE_MAX = _reduce("reduce_max", lambda x, axis: x.max(axis=axis, initial=-np.inf))
+REDUCE_MIN = _reduce("reduce_min", lambda x, axis: x.min(axis=axis, initial=np.inf))
 SOFTMAX = OpDef("softmax", lambda t, a, b: _softmax_type(t, a),
                 lambda ctx, op, args: (_softmax(args[0], op.attrs.axis),),  # type: ignore[attr-defined]
                 elementwise_cost(16.0), AxisAttrs)
