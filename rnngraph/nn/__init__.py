@@ -15,7 +15,7 @@ from rnngraph.nn.trace import trace
 from rnngraph.nn.wrappers import Bidirectional
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "Activation", "Bidirectional", "Cell", "Dense", "Dropout", "Embedding", "GRUCell", "Input",
-    "LSTMCell", "Layer", "LayerNormalization", "Model", "Sequential", "SimpleRNN", "SimpleRNNCell", "StackedCells",
-    "Tensor", "activations", "cells", "initializers", "ops", "trace",
+    "GRU", "LSTM", "RNN", "Activation", "Bidirectional", "Cell", "Dense", "Dropout", "Embedding",
+    "GRUCell", "Input", "LSTMCell", "Layer", "LayerNormalization", "Model", "Sequential", "SimpleRNN",
+    "SimpleRNNCell", "StackedCells", "Tensor", "activations", "cells", "initializers", "ops", "trace",
 ]

@@ -39,5 +39,6 @@ def to_activation(which: str | Activation | None) -> Activation:
     if callable(which):
         return which
     if which not in ACTIVATIONS:
-        raise TraceError(f"unknown activation {which!r}; expected a function or one of {', '.join(ACTIVATIONS)}")
+        raise TraceError(f"unknown activation {which!r}; expected a function or one of "
+                         f"{', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[which]

@@ -18,7 +18,7 @@ StateSize: TypeAlias = int | Sequence[int | Sequence[int]] | Mapping[str, int | 
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """The states of a cell: names, shapes without the batch, and the structure in which ``step`` sees them."""
+    """The states of a cell: names, shapes without the batch, and how ``step`` sees them."""
 
     names: tuple[str, ...]
     shapes: tuple[IntShape, ...]
@@ -35,8 +35,8 @@ class States:
         if isinstance(size, Sequence) and not isinstance(size, str) and size:
             names = tuple(f"state{i}" for i in range(len(size)))
             return cls(names, tuple(_state_shape(cell, s) for s in size), tuple)
-        raise TraceError(f"{cell.label}: state_size must be an int, a tuple of ints or shapes, or a dict of names to "
-                         f"them, got {size!r}")
+        raise TraceError(f"{cell.label}: state_size must be an int, a tuple of ints or shapes, or a dict of "
+                         f"names to them, got {size!r}")
 
     def pack(self, states: Sequence[Tensor]) -> Any:
         """States in order -> what ``step`` takes: one tensor, a tuple or a dict."""
@@ -45,17 +45,19 @@ class States:
         return dict(zip(self.names, states, strict=True)) if self.structure is dict else tuple(states)
 
     def unpack(self, cell: Cell, new: Any) -> list[Tensor]:
-        """What ``step`` returned as the new state -> states in order; TraceError when the structure differs."""
+        """What ``step`` returned as the new state -> states in order; TraceError when it differs."""
         expected = {Tensor: "one tensor", dict: f"a dict with {', '.join(self.names)}"}.get(
             self.structure, f"{len(self.names)} tensors")
         if self.structure is Tensor:
             found = [new]
         elif self.structure is dict:
-            found = [new[n] for n in self.names] if isinstance(new, dict) and set(new) == set(self.names) else []
+            fits = isinstance(new, dict) and set(new) == set(self.names)
+            found = [new[n] for n in self.names] if fits else []
         else:
             found = list(new) if isinstance(new, tuple | list) and len(new) == len(self.names) else []
         if not found or not all(isinstance(t, Tensor) for t in found):
-            raise TraceError(f"{cell.label}: step must return {expected} as the new state, got {_describe(new)}")
+            raise TraceError(f"{cell.label}: step must return {expected} as the new state, got "
+                             f"{_describe(new)}")
         return found
 
 
@@ -64,7 +66,7 @@ class Cell(WeightOwner):
 
     state_size  an int (one state [batch, n]), a tuple of ints or shapes, or a dict of names to them
     build       creates the weights with ``self.weight = self.add_weight(name, shape, initializer)``
-    step        (x [batch, features], state) -> (y, new state); state is one tensor, a tuple or a dict, as state_size is
+    step        (x [batch, features], state) -> (y, new state); state is a tensor, tuple or dict, as state_size
 
     A state keeps its shape and dtype; TraceError names the cell otherwise. `Cell(units)` sets state_size.
 
@@ -122,20 +124,21 @@ class Cell(WeightOwner):
         except AttributeError as e:
             if e.obj is not self:
                 raise
-            raise TraceError(f"{self.label}: step uses self.{e.name}, which does not exist; create it in build "
-                             "with self.add_weight(name, shape)") from e
+            raise TraceError(f"{self.label}: step uses self.{e.name}, which does not exist; create it in "
+                             "build with self.add_weight(name, shape)") from e
         except NotImplementedError:
             raise TraceError(f"{self.label}: expected a method step(self, x, state), got none") from None
         except ShapeError as e:
             message = str(e).removeprefix(f"layer {active().path!r}: ")
             raise ShapeError(f"layer {active().path!r}: {self.label}: {message}") from e
         if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Tensor):
-            raise TraceError(f"{self.label}: step must return (y, new_state) with a tensor y, got {_describe(result)}")
+            raise TraceError(f"{self.label}: step must return (y, new_state) with a tensor y, got "
+                             f"{_describe(result)}")
         new = spec.unpack(self, result[1])
         for name, old_t, new_t in zip(spec.names, states, new, strict=True):
             if new_t.type != old_t.type:
-                raise TraceError(f"{self.label}: state {name!r} enters a step as {old_t.type} and leaves it as "
-                                 f"{new_t.type}; a state keeps its shape and dtype")
+                raise TraceError(f"{self.label}: state {name!r} enters a step as {old_t.type} and leaves it "
+                                 f"as {new_t.type}; a state keeps its shape and dtype")
         return result[0], new
 
 

@@ -1,7 +1,7 @@
 """The built-in cells. Each gate is one matmul per operand; the passes join them.
 
-Weights are stored as Keras stores them: kernel [I, G*U], recurrent_kernel [U, G*U], bias [G*U] (GRU with reset_after:
-[2, G*U], input bias then recurrent bias); gates LSTM i, f, c, o and GRU z, r, h.
+Weights are stored as Keras stores them: kernel [I, G*U], recurrent_kernel [U, G*U], bias [G*U] (GRU with
+reset_after: [2, G*U], input bias then recurrent bias); gates LSTM i, f, c, o and GRU z, r, h.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class GatedCell(Cell):
         return _masked(x, "input", self.dropout)
 
     def dropped_state(self, h: Tensor) -> Tensor:
-        """h, as the recurrent matmuls see it, with the recurrent mask of this sequence; all gates share the mask."""
+        """h as the recurrent matmuls see it, with the mask of this sequence that all gates share."""
         return _masked(h, "recurrent", self.recurrent_dropout)
 
     def biases(self, row: int | None = None) -> Sequence[WeightPart | None]:
@@ -69,12 +69,13 @@ class SimpleRNNCell(GatedCell):
                  recurrent_initializer: str | Initializer = "orthogonal",
                  bias_initializer: str | Initializer = "zeros",
                  dropout: float = 0.0, recurrent_dropout: float = 0.0) -> None:
-        super().__init__(units, activation, use_bias, kernel_initializer, recurrent_initializer, bias_initializer,
-                         dropout, recurrent_dropout)
+        super().__init__(units, activation, use_bias, kernel_initializer, recurrent_initializer,
+                         bias_initializer, dropout, recurrent_dropout)
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         x, h = self.dropped_input(x), self.dropped_state(state)
-        new = self.activation(_plus(x @ self.kernel, self.bias if self.use_bias else None) + h @ self.recurrent_kernel)
+        projected = _plus(x @ self.kernel, self.bias if self.use_bias else None)
+        new = self.activation(projected + h @ self.recurrent_kernel)
         return new, new
 
 
@@ -103,7 +104,8 @@ class LSTMCell(GatedCell):
     def build(self, input_size: int) -> None:
         super().build(input_size)
         if self.peepholes:
-            self.peephole = {g: self.add_weight(f"peephole_{g}", (self.units,), self.initializers[0]) for g in "ifo"}
+            init = self.initializers[0]
+            self.peephole = {g: self.add_weight(f"peephole_{g}", (self.units,), init) for g in "ifo"}
 
     def step(self, x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         x, h, c = self.dropped_input(x), self.dropped_state(state["h"]), state["c"]
@@ -134,8 +136,8 @@ class GRUCell(GatedCell):
                  recurrent_initializer: str | Initializer = "orthogonal",
                  bias_initializer: str | Initializer = "zeros",
                  dropout: float = 0.0, recurrent_dropout: float = 0.0, reset_after: bool = True) -> None:
-        super().__init__(units, activation, use_bias, kernel_initializer, recurrent_initializer, bias_initializer,
-                         dropout, recurrent_dropout)
+        super().__init__(units, activation, use_bias, kernel_initializer, recurrent_initializer,
+                         bias_initializer, dropout, recurrent_dropout)
         self.recurrent_activation = to_activation(recurrent_activation)
         self.reset_after = reset_after
 

@@ -1,4 +1,4 @@
-"""Trace: the state of one tracing run. Layers and ops find it through `active`; nothing of it outlives the run."""
+"""Trace: the state of one tracing run. Layers and ops find it through `active`; it ends with the run."""
 
 from __future__ import annotations
 
@@ -102,11 +102,12 @@ class Trace:
         return self._uses[name] - 1
 
     def random_mask(self, builder: Builder, shape: Shape, rate: float, dtype: DType) -> Value:
-        """A dropout mask; its seed follows from the trace's seed, the layer's path and the number of the use."""
+        """A dropout mask; its seed follows from the trace's seed, the layer's path and the use's number."""
         number = self.use(f"{self.path}:mask")
         digest = hashlib.sha256(f"{self.options.seed}/{self.path}/{number}".encode()).digest()
         seed = int.from_bytes(digest[:4], "little") >> 1
-        return builder.op(ir_ops.RANDOM_MASK, attrs=ir_ops.RandomMaskAttrs(seed, rate, shape, dtype), hint="mask")
+        return builder.op(ir_ops.RANDOM_MASK, attrs=ir_ops.RandomMaskAttrs(seed, rate, shape, dtype),
+                          hint="mask")
 
     def sequence_mask(self, kind: str, shape: Shape, rate: float, dtype: DType) -> Value:
         """A mask of the graph's block, the same in every step of the current sequence."""
@@ -132,8 +133,8 @@ def active() -> Trace:
     """The trace that runs now; TraceError outside of one."""
     trace = _ACTIVE.get()
     if trace is None:
-        raise TraceError("no trace is running: weights, cells and rnngraph.nn.ops on them work only while a model is "
-                         "traced; compose models from rnngraph.Input(...) and call rnngraph.trace")
+        raise TraceError("no trace is running: weights, cells and rnngraph.nn.ops on them work only while a "
+                         "model is traced; compose models from rnngraph.Input(...) and call rnngraph.trace")
     return trace
 
 

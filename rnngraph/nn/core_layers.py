@@ -68,7 +68,7 @@ class Embedding(Layer):
 
 
 class Dropout(Layer):
-    """In training, each element becomes 0 with probability ``rate``, the others grow by 1/(1-rate); else nothing."""
+    """In training, elements become 0 with probability ``rate`` and the others grow by 1/(1-rate)."""
 
     def __init__(self, rate: float, name: str | None = None) -> None:
         super().__init__(name)
@@ -106,7 +106,8 @@ class LayerNormalization(Layer):
     def setup(self, shape: tuple[Dim, ...]) -> None:
         rank = len(shape)
         if not -rank <= self.axis < rank or not isinstance(shape[self.axis], int):
-            raise ShapeError(f"axis {self.axis} must be an axis of integer size, got [{','.join(map(str, shape))}]")
+            raise ShapeError(f"axis {self.axis} must be an axis of integer size, got "
+                             f"[{','.join(map(str, shape))}]")
         size = shape[self.axis]
         assert isinstance(size, int)
         self.gamma = self.add_weight("gamma", (size,), "ones") if self.scale else None

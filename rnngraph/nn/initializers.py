@@ -56,7 +56,7 @@ class RandomNormal:
 
 @dataclass(frozen=True, slots=True)
 class GlorotUniform:
-    """Uniform in +-sqrt(6 / (fan in + fan out)), the fans being the last two dims (Glorot and Bengio 2010)."""
+    """Uniform in +-sqrt(6 / (fan in + fan out)), fans: the last two dims (Glorot and Bengio 2010)."""
 
     seed: int | None = None
 
@@ -85,7 +85,7 @@ class Orthogonal:
 
 @dataclass(frozen=True, slots=True)
 class UnitForgetBias:
-    """An LSTM's bias [4U]: ``base``, and 1 at the forget gate, the second of the four (Jozefowicz et al. 2015)."""
+    """An LSTM's bias [4U]: ``base``, but 1 at the forget gate, the second (Jozefowicz et al. 2015)."""
 
     base: Initializer
 
@@ -111,7 +111,8 @@ def to_initializer(which: str | Initializer) -> Initializer:
     if not isinstance(which, str):
         return which
     if which not in INITIALIZERS:
-        raise TraceError(f"unknown initializer {which!r}; expected an initializer or one of {', '.join(INITIALIZERS)}")
+        raise TraceError(f"unknown initializer {which!r}; expected an initializer or one of "
+                         f"{', '.join(INITIALIZERS)}")
     return INITIALIZERS[which]
 
 

@@ -45,7 +45,7 @@ class Layer(WeightOwner):
         return self._built
 
     def build(self, input_shape: tuple[Dim | None, ...]) -> None:
-        """Create the weights for an input shape (with batch; None for open dims), as if called on such an input."""
+        """Create the weights for an input shape (with batch; None for open dims), as a call would."""
         with abstract_trace() as trace:
             x = Input(symbolic_shape(tuple(input_shape)), self.input_dtype)
             self(Traced(trace, trace.graph.add_input(x.type, x.name)))
@@ -58,8 +58,8 @@ class Layer(WeightOwner):
         """Apply to tensors of a trace, or to an Input or symbol to compose a Model."""
         given = tensors_in([*inputs, *kwargs.values()])
         if not given:
-            raise TraceError(f"layer {self.path!r}: expected a tensor or Input, got {inputs!r}; arrays go to a compiled "
-                             "model")
+            raise TraceError(f"layer {self.path!r}: expected a tensor or Input, got {inputs!r}; arrays go to "
+                             "a compiled model")
         for tensor in given:
             if tensor.deferred:
                 return tensor.defer(self, inputs, kwargs)  # type: ignore[attr-defined]
@@ -88,7 +88,7 @@ class Layer(WeightOwner):
         self.expect_features(x)
 
     def expect_features(self, x: Tensor, features: int | None = None) -> int:
-        """The size of the last axis; ShapeError unless it is an integer (and equals ``features``) and x is float."""
+        """The size of the last axis; ShapeError unless x is float and the size an integer (``features``)."""
         if not x.dtype.is_float:
             raise ShapeError(f"expected a float input, got {x.type}; use Embedding or rnngraph.nn.ops.cast")
         got = x.shape[-1] if x.rank else None

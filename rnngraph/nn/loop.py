@@ -35,8 +35,8 @@ class Loop:
 def scanned(loop: Loop) -> tuple[Value, list[Value]]:
     """One scan; returns the output sequence [time, batch, ...], or the last output, and the final states.
 
-    The last output is the final value of the carry that holds it; where no state is the output, a carry ``y_last``
-    is added.
+    The last output is the final value of the carry that holds it; where no state is the output, a carry
+    ``y_last`` is added.
     """
     trace = active()
     body = Block()
@@ -53,9 +53,11 @@ def scanned(loop: Loop) -> tuple[Value, list[Value]]:
         _insert_arg(body, len(carries), y)
         new.append(y)
     emitted = {"y": y} if loop.emit else {}
-    body.append(make_op(ir_ops.YIELD, (*new, *emitted.values()), ir_ops.YieldAttrs(len(new)), layer=trace.path))
+    body.append(make_op(ir_ops.YIELD, (*new, *emitted.values()), ir_ops.YieldAttrs(len(new)),
+                        layer=trace.path))
     attrs = ScanAttrs(tuple(names), ("x",), tuple(emitted), loop.sequence.shape[0], loop.reverse,
-                      loop.lengths is not None, loop.pad if loop.emit and loop.lengths is not None else "zero")
+                      loop.lengths is not None,
+                      loop.pad if loop.emit and loop.lengths is not None else "zero")
     operands = (*initial, loop.sequence, *(() if loop.lengths is None else (loop.lengths,)))
     op = trace.builder.insert(make_op(SCAN, operands, attrs, (body,), trace.path))
     for result, name in zip(op.results, (*names, *emitted), strict=True):
@@ -75,7 +77,8 @@ def _insert_arg(body: Block, index: int, like: Value) -> None:
 def _check_batch(loop: Loop, y: Value) -> None:
     batch = loop.sequence.shape[1]
     if not y.shape or y.shape[0] != batch:
-        raise ShapeError(f"{loop.cell.label}: the output of step must start with the batch {batch}, got {y.type}")
+        raise ShapeError(f"{loop.cell.label}: the output of step must start with the batch {batch}, got "
+                         f"{y.type}")
 
 
 def unrolled(loop: Loop) -> tuple[Value, list[Value]]:
@@ -84,8 +87,8 @@ def unrolled(loop: Loop) -> tuple[Value, list[Value]]:
     b = trace.builder
     steps = loop.sequence.shape[0]
     if not isinstance(steps, int) or steps < 1:
-        raise TraceError(f"layer {trace.path!r}: unroll=True needs an integer number of steps >= 1, got {steps!r}; "
-                         "give the Input's time dim as a number, or leave unroll away")
+        raise TraceError(f"layer {trace.path!r}: unroll=True needs an integer number of steps >= 1, got "
+                         f"{steps!r}; give the Input's time dim as a number, or leave unroll away")
     states, last = list(loop.initial), None
     outputs: dict[int, Value] = {}
     for t in reversed(range(steps)) if loop.reverse else range(steps):

@@ -44,8 +44,8 @@ class LayerGroup(Layer):
 class Sequential(LayerGroup):
     """Layers in a row, each taking the output of the one before; the first element may be an `Input`.
 
-    Layers without a name get Keras's: lstm, lstm_1, ... TraceError for two layers of one name. The final states of
-    layers with return_state follow the output.
+    Layers without a name get Keras's: lstm, lstm_1, ... TraceError for two layers of one name. The final
+    states of layers with return_state follow the output.
 
     Example:
         >>> from rnngraph.nn import Bidirectional, Dense, Input, LSTM, Sequential
@@ -76,8 +76,8 @@ class Sequential(LayerGroup):
         outputs: list[Tensor] = [x]
         for layer in self._order:
             if len(outputs) != 1:
-                raise TraceError(f"layer {layer.name!r} takes one input, but the layer before it gives {len(outputs)}; "
-                                 "compose them with Model")
+                raise TraceError(f"layer {layer.name!r} takes one input, but the layer before it gives "
+                                 f"{len(outputs)}; compose them with Model")
             result = layer(outputs[0])
             results = list(result) if isinstance(result, tuple) else [result]
             outputs = [t for t in results if not _is_state(t)]
@@ -86,7 +86,7 @@ class Sequential(LayerGroup):
 
 
 class Model(LayerGroup):
-    """The calls that lead from ``inputs`` to ``outputs`` (one, or a list or tuple): branches and shared layers.
+    """The calls that lead from ``inputs`` to ``outputs`` (one or several): branches and shared layers.
 
     Example:
         >>> from rnngraph.nn import Dense, Input, LSTM, Model
@@ -146,7 +146,8 @@ def name_layers(model: str, layers: Sequence[Layer]) -> None:
     for layer in layers:
         if layer.name is not None:
             if layer.name in taken:
-                raise TraceError(f"model {model!r} has two layers named {layer.name!r}; give one of them another name")
+                raise TraceError(f"model {model!r} has two layers named {layer.name!r}; give one of them "
+                                 "another name")
             taken.add(layer.name)
     for layer in layers:
         if layer.name is None:

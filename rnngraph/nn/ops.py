@@ -10,19 +10,17 @@ from rnngraph.errors import TraceError
 from rnngraph.ir import DTYPES, DType, OpDef, Shape, Value
 from rnngraph.ir import ops as ir_ops
 from rnngraph.nn.context import active
-from rnngraph.nn.tensor import (
-    Operand, Tensor, check_bool, composable, elementwise, matmul, operand, value_of, wrap,
-)
+from rnngraph.nn.tensor import Operand, Tensor, check_bool, composable, elementwise, matmul, operand, value_of, wrap
 
 __all__ = [
-    "abs", "cast", "clip", "concat", "elu", "equal", "erf", "exp", "exponential", "floor", "gelu", "hard_sigmoid",
-    "hard_sigmoid_keras2", "layer_norm", "leaky_relu", "linear", "log", "logical_and", "logical_not", "logical_or",
-    "matmul", "max", "maximum", "mean", "min", "minimum", "not_equal", "ones_like", "relu", "relu6", "reshape",
-    "reverse", "selu", "sigmoid", "sign", "silu", "softmax", "softplus", "softsign", "split", "sqrt", "square", "sum",
-    "tanh", "transpose", "where", "zeros_like",
+    "abs", "cast", "clip", "concat", "elu", "equal", "erf", "exp", "exponential", "floor", "gelu",
+    "hard_sigmoid", "hard_sigmoid_keras2", "layer_norm", "leaky_relu", "linear", "log", "logical_and",
+    "logical_not", "logical_or", "matmul", "max", "maximum", "mean", "min", "minimum", "not_equal",
+    "ones_like", "relu", "relu6", "reshape", "reverse", "selu", "sigmoid", "sign", "silu", "softmax",
+    "softplus", "softsign", "split", "sqrt", "square", "sum", "tanh", "transpose", "where", "zeros_like",
 ]
 
-# --- elementwise -------------------------------------------------------------------------------------------------
+# --- elementwise --------------------------------------------------------------------------------------------
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -132,7 +130,7 @@ def ones_like(x: Tensor) -> Tensor:
     return wrap(active().builder.full(1, x.shape, x.dtype))
 
 
-# --- activations -------------------------------------------------------------------------------------------------
+# --- activations --------------------------------------------------------------------------------------------
 
 
 def linear(x: Tensor) -> Tensor:
@@ -191,10 +189,11 @@ def silu(x: Tensor) -> Tensor:
 
 @composable
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    return wrap(active().builder.op(ir_ops.SOFTMAX, x.value(), attrs=ir_ops.AxisAttrs(_axis("softmax", x, axis))))
+    attrs = ir_ops.AxisAttrs(_axis("softmax", x, axis))
+    return wrap(active().builder.op(ir_ops.SOFTMAX, x.value(), attrs=attrs))
 
 
-# --- shapes ------------------------------------------------------------------------------------------------------
+# --- shapes -------------------------------------------------------------------------------------------------
 
 
 @composable
@@ -233,7 +232,7 @@ def reverse(x: Tensor, axis: int) -> Tensor:
     return wrap(active().builder.reverse(x.value(), _axis("reverse", x, axis)))
 
 
-# --- reductions --------------------------------------------------------------------------------------------------
+# --- reductions ---------------------------------------------------------------------------------------------
 
 Axes = int | Sequence[int] | None
 

@@ -35,7 +35,7 @@ class RNN(Layer):
     cell                  a `Cell`, or a list of cells (which become `StackedCells`)
     return_sequences      the output of every step [batch, time, units] instead of the last one [batch, units]
     return_state          return (output, state, ...) with the final states
-    go_backwards          run from the last step to the first; the output sequence is then in that order (Keras)
+    go_backwards          run from the last step to the first; the output sequence has that order (Keras)
     unroll                straight-line code instead of a loop; time must be an integer
     time_major            input and output sequence are [time, batch, ...]
     zero_output_for_mask  past a row's length the output sequence is zero, instead of the row's last output
@@ -43,13 +43,13 @@ class RNN(Layer):
     Raises ShapeError for a wrong rank or feature size, TraceError for a cell that breaks its contract.
     """
 
-    def __init__(self, cell: Cell | Sequence[Cell], return_sequences: bool = False, return_state: bool = False,
-                 go_backwards: bool = False, unroll: bool = False, time_major: bool = False,
+    def __init__(self, cell: Cell | Sequence[Cell], return_sequences: bool = False,
+                 return_state: bool = False, go_backwards: bool = False, unroll: bool = False, time_major: bool = False,
                  zero_output_for_mask: bool = False, name: str | None = None) -> None:
         super().__init__(name)
-        self.cell = StackedCells(cell) if isinstance(cell, list | tuple) else cell
-        if not isinstance(self.cell, Cell):
+        if not isinstance(cell, Cell | list | tuple):
             raise TraceError(f"layer {self.path!r}: expected a Cell or a list of cells, got {cell!r}")
+        self.cell: Cell = cell if isinstance(cell, Cell) else StackedCells(cell)
         self.return_sequences = return_sequences
         self.return_state = return_state
         self.go_backwards = go_backwards
@@ -73,7 +73,7 @@ class RNN(Layer):
 
     def over_time(self, x: Tensor, initial_state: Tensor | Sequence[Tensor] | None = None,
                   ) -> tuple[Tensor, list[Tensor]]:
-        """The output, a sequence being in the input's order of time also when running backwards; final states."""
+        """The output, and the final states; a sequence is in the input's order even when running backwards."""
         trace = active()
         self.expect(x, 3, "[time, batch, features]" if self.time_major else "[batch, time, features]")
         self.cell.ensure_built(self.expect_features(x))
@@ -82,8 +82,9 @@ class RNN(Layer):
         steps, batch = sequence.shape[:2]
         lengths = trace.lengths_for(steps, batch)
         name = self._call_name()
-        loop = Loop(self.cell, States.of(self.cell), sequence, self._initial(name, sequence.type, initial_state),
-                    lengths, self.go_backwards, "zero" if self.zero_output_for_mask else "repeat",
+        initial = self._initial(name, sequence.type, initial_state)
+        pad = "zero" if self.zero_output_for_mask else "repeat"
+        loop = Loop(self.cell, States.of(self.cell), sequence, initial, lengths, self.go_backwards, pad,
                     self.return_sequences)
         with trace.sequence():
             y, finals = unrolled(loop) if self.unroll else scanned(loop)
@@ -112,7 +113,8 @@ class RNN(Layer):
 
     def _check_states(self, states: States, types: list[TensorType], given: list[Tensor]) -> list[Value]:
         if len(given) != len(types):
-            raise ShapeError(f"expected {len(types)} initial states ({', '.join(states.names)}), got {len(given)}")
+            raise ShapeError(f"expected {len(types)} initial states ({', '.join(states.names)}), got "
+                             f"{len(given)}")
         for n, t, g in zip(states.names, types, given, strict=True):
             if not isinstance(g, Tensor) or g.type != t:
                 raise ShapeError(f"expected {t} as initial state {n!r}, got {getattr(g, 'type', g)}")
@@ -120,21 +122,22 @@ class RNN(Layer):
 
 
 class SimpleRNN(RNN):
-    """The plain recurrence h' = activation(x W + b + h R); arguments and defaults as in Keras, and see `RNN`."""
+    """The plain recurrence h' = activation(x W + b + h R); arguments and defaults as in Keras; see `RNN`."""
 
     def __init__(self, units: int, activation: str | Activation = "tanh", use_bias: bool = True,
                  kernel_initializer: str | Initializer = "glorot_uniform",
                  recurrent_initializer: str | Initializer = "orthogonal",
                  bias_initializer: str | Initializer = "zeros",
-                 dropout: float = 0.0, recurrent_dropout: float = 0.0, **options: Unpack[SequenceOptions]) -> None:
-        cell = SimpleRNNCell(units, activation, use_bias, kernel_initializer, recurrent_initializer, bias_initializer,
-                             dropout, recurrent_dropout)
+                 dropout: float = 0.0, recurrent_dropout: float = 0.0,
+                 **options: Unpack[SequenceOptions]) -> None:
+        cell = SimpleRNNCell(units, activation, use_bias, kernel_initializer, recurrent_initializer,
+                             bias_initializer, dropout, recurrent_dropout)
         super().__init__(cell, **options)
         self.units = units
 
 
 class LSTM(RNN):
-    """Long short-term memory; arguments and defaults as in Keras, and ``peepholes``; see `RNN` and `LSTMCell`.
+    """Long short-term memory; Keras's arguments and defaults, and ``peepholes``; see `RNN`, `LSTMCell`.
 
     Example:
         >>> from rnngraph.nn import LSTM, Input, Sequential, trace
@@ -151,14 +154,15 @@ class LSTM(RNN):
                  bias_initializer: str | Initializer = "zeros", unit_forget_bias: bool = True,
                  dropout: float = 0.0, recurrent_dropout: float = 0.0, peepholes: bool = False,
                  **options: Unpack[SequenceOptions]) -> None:
-        cell = LSTMCell(units, activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer,
-                        bias_initializer, unit_forget_bias, dropout, recurrent_dropout, peepholes)
+        cell = LSTMCell(units, activation, recurrent_activation, use_bias, kernel_initializer,
+                        recurrent_initializer, bias_initializer, unit_forget_bias, dropout, recurrent_dropout,
+                        peepholes)
         super().__init__(cell, **options)
         self.units = units
 
 
 class GRU(RNN):
-    """Gated recurrent unit, both reset variants; arguments and defaults as in Keras; see `RNN` and `GRUCell`."""
+    """Gated recurrent unit, both variants; arguments and defaults as in Keras; see `RNN`, `GRUCell`."""
 
     def __init__(self, units: int, activation: str | Activation = "tanh",
                  recurrent_activation: str | Activation = "sigmoid", use_bias: bool = True,
@@ -167,7 +171,7 @@ class GRU(RNN):
                  bias_initializer: str | Initializer = "zeros",
                  dropout: float = 0.0, recurrent_dropout: float = 0.0, reset_after: bool = True,
                  **options: Unpack[SequenceOptions]) -> None:
-        cell = GRUCell(units, activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer,
-                       bias_initializer, dropout, recurrent_dropout, reset_after)
+        cell = GRUCell(units, activation, recurrent_activation, use_bias, kernel_initializer,
+                       recurrent_initializer, bias_initializer, dropout, recurrent_dropout, reset_after)
         super().__init__(cell, **options)
         self.units = units

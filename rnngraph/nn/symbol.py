@@ -41,7 +41,8 @@ class Symbol(Tensor):
 
     def value(self) -> Value:
         raise TraceError(f"{self!r} is not part of the model that is traced; "
-                         "a Model's outputs must follow from its inputs alone, and a cell must not use outer Inputs")
+                         "a Model's outputs must follow from its inputs alone, and a cell must not use outer "
+                         "Inputs")
 
     def defer(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Record a call; returns symbols in the structure (one tensor or a tuple) that the call returns."""
@@ -88,7 +89,7 @@ def abstract_trace() -> Any:
 
 
 def symbolic_shape(shape: tuple[Dim | None, ...]) -> Shape:
-    """Keras's way to write shapes, None for what is open: the symbols batch, time, d2, d3, ... take their places."""
+    """A shape with the symbols batch, time, d2, d3, ... in place of Keras's None."""
     names = ("batch", "time", *(f"d{i}" for i in range(2, len(shape))))
     return tuple(n if d is None else d for d, n in zip(shape, names, strict=False))
 
@@ -105,5 +106,5 @@ def nodes_before(outputs: list[Symbol]) -> list[Node]:
             done[id(node)] = node
             continue
         stack.append((node, True))
-        stack.extend((s.node, False) for s in reversed(node.inputs) if s.node is not None and id(s.node) not in done)
+        stack.extend((s.node, False) for s in reversed(node.inputs) if s.node is not None)
     return list(done.values())

@@ -1,4 +1,4 @@
-"""Tensor: what layers and cells compute with. A thin face of an IR value, with operators; see `rnngraph.nn.ops`."""
+"""Tensor: what layers and cells compute with. A thin face of an IR value, with operators."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ R = TypeVar("R")
 class Tensor:
     """A value of a model: shape and dtype are known, elements are not.
 
-    Operators: + - * / @ ** (numpy's broadcasting), unary -, comparisons (== and != too, element by element), & | ~
-    on bools, and slices. Numbers and float32 arrays may stand on either side. Functions: `rnngraph.nn.ops`.
+    Operators: + - * / @ ** (numpy's broadcasting), unary -, comparisons (== and != too, by element),
+    & | ~ on bools, and slices. Numbers and float32 arrays may stand on either side. Functions: `rnngraph.nn.ops`.
     """
 
     __array_ufunc__ = None  # numpy hands `array + tensor` to us
@@ -88,16 +88,16 @@ class Tensor:
     def __neg__(self) -> Tensor:
         return elementwise(ir_ops.NEG, self)
 
-    def __lt__(self, other: Operand) -> Tensor:
+    def __lt__(self, other: Any) -> Tensor:
         return elementwise(ir_ops.LT, self, other)
 
-    def __le__(self, other: Operand) -> Tensor:
+    def __le__(self, other: Any) -> Tensor:
         return elementwise(ir_ops.LE, self, other)
 
-    def __gt__(self, other: Operand) -> Tensor:
+    def __gt__(self, other: Any) -> Tensor:
         return elementwise(ir_ops.GT, self, other)
 
-    def __ge__(self, other: Operand) -> Tensor:
+    def __ge__(self, other: Any) -> Tensor:
         return elementwise(ir_ops.GE, self, other)
 
     def __eq__(self, other: Operand) -> Tensor:  # type: ignore[override]
@@ -143,7 +143,7 @@ Operand: TypeAlias = Tensor | float | Array
 
 
 class Traced(Tensor):
-    """A value of the running trace. ``name`` is the output name of a layer's final state, "" for all others."""
+    """A value of the running trace. ``name`` is the output name of a layer's final state, else ""."""
 
     def __init__(self, trace: Trace, value: Value, name: str = "") -> None:
         self.trace = trace
@@ -158,11 +158,11 @@ class Traced(Tensor):
         trace = active()
         where = f"layer {trace.path!r}: " if trace.path else ""
         if self.trace is not trace:
-            raise TraceError(f"{where}a tensor of a finished trace is used: expected tensors of this trace, got {self!r}; "
-                             "do not keep tensors in attributes, return them as states")
+            raise TraceError(f"{where}a tensor of a finished trace is used: expected tensors of this trace, "
+                             f"got {self!r}; do not keep tensors in attributes, return them as states")
         if not trace.is_open(self._value.block):
-            raise TraceError(f"{where}a tensor made inside a finished loop is used outside of it: got {self!r}; "
-                             "return it from step as the output or as a state")
+            raise TraceError(f"{where}a tensor made inside a finished loop is used outside of it: got "
+                             f"{self!r}; return it from step as the output or as a state")
         return self._value
 
 
@@ -182,7 +182,7 @@ def tensors_in(structure: object) -> list[Tensor]:
 
 
 def composable(function: Callable[P, R]) -> Callable[P, R]:
-    """Let ``function`` take the symbols of a model under composition: the call is recorded, and run by each trace."""
+    """Let ``function`` take the symbols of a model under composition: each trace runs the call."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -203,7 +203,8 @@ def operand(x: object) -> Value | float:
         return x
     if isinstance(x, np.ndarray | np.generic):
         if x.dtype == np.float64:
-            raise TraceError(f"expected a float32 array, got float64{list(x.shape)}; use array.astype(np.float32)")
+            raise TraceError(f"expected a float32 array, got float64{list(x.shape)}; use "
+                             "array.astype(np.float32)")
         return active().builder.const(np.asarray(x))
     raise TraceError(f"expected a tensor, number or array, got {type(x).__name__} {x!r}")
 
@@ -223,7 +224,8 @@ def elementwise(opdef: OpDef, *xs: Operand) -> Tensor:
         raise TraceError(f"{opdef.name}: expected at least one tensor, got numbers {values}")
     for v in values:
         if not isinstance(v, Value) and tensors[0].type.dtype.kind == "int" and v != int(v):
-            raise TraceError(f"{opdef.name}: the number {v} does not fit {tensors[0].type}; cast the tensor first")
+            raise TraceError(f"{opdef.name}: the number {v} does not fit {tensors[0].type}; cast the tensor "
+                             "first")
     return wrap(active().builder.elementwise(opdef, *values))
 
 

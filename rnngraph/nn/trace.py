@@ -18,13 +18,15 @@ def trace(model: Layer, inputs: Input | Sequence[Input] | None = None, *, length
           initial_state: bool = False, training: bool = False, seed: int = 0) -> Graph:
     """The IR graph of a model: primitive ops, time as scans, batch and time as symbolic as the inputs say.
 
-    inputs         an Input, or one per input of the model; a Model, or a Sequential that starts with an Input, has them
-    lengths        add an input ``lengths: i32[batch]``: recurrences over the time of the first recurrent layer stop at
-                   each row's length (layers over another time dim run all their steps)
-    initial_state  add an input per state of each recurrent layer, ``<layer>.h0``, ``<layer>.c0``; else they are zero
+    inputs         an Input, or one per input of the model; a Model, or a Sequential starting with an Input, has
+                   them
+    lengths        add an input ``lengths: i32[batch]``: recurrences over the time of the first recurrent
+                   layer stop at each row's length (layers over another time dim run all their steps)
+    initial_state  add an input per state of each recurrent layer, ``<layer>.h0``, ``<layer>.c0``; else they
+                   are zero
     training       dropout is active; its masks follow from ``seed`` and the layers' names
 
-    Outputs are "y" (several: "y0", "y1", ...) and ``<layer>.h``, ``<layer>.c`` for states that return_state gives.
+    Outputs are "y" (several: "y0", "y1", ...) and ``<layer>.h``, ``<layer>.c`` for return_state's states.
     Raises ShapeError or TraceError naming the layer, what was expected and what it got.
 
     Example:
@@ -53,12 +55,12 @@ def _inputs(model: Layer, inputs: Input | Sequence[Input] | None) -> list[Input]
         inputs = model.inputs
     found = [inputs] if isinstance(inputs, Input) else list(inputs or ())
     if not found or not all(isinstance(x, Input) for x in found):
-        raise TraceError(f"trace: expected an Input or a tuple of them, such as Input(('batch', 'time', 80)), got "
-                         f"{inputs!r}")
+        raise TraceError("trace: expected an Input or a tuple of them, such as Input(('batch', 'time', 80)), "
+                         f"got {inputs!r}")
     names = [x.name for x in found]
     if len(set(names)) != len(names):
         raise TraceError(f"trace: two inputs have one name: {names}; give them names with Input(..., name=)")
-    expected = len(model.inputs) if isinstance(model, Model) else 1 if isinstance(model, Sequential) else len(found)
+    expected = {Model: len(getattr(model, "inputs", ())), Sequential: 1}.get(type(model), len(found))
     if len(found) != expected:
         raise ShapeError(f"trace: the model takes {expected} input(s), got {len(found)}")
     return found

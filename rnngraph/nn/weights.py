@@ -36,7 +36,7 @@ class Weight(Tensor):
 
     @property
     def array(self) -> Array:
-        """The values (read-only): what was set, else what the initialiser makes for this place in the model."""
+        """The values (read-only): what was set, else what the initialiser makes for this place."""
         if self._array is None:
             digest = hashlib.sha256(f"{self.owner.path}/{self.name}".encode()).digest()
             rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
@@ -51,7 +51,8 @@ class Weight(Tensor):
         if given.shape != self._type.shape:
             raise ShapeError(f"{where}: expected shape {list(self._type.shape)}, got {list(given.shape)}")
         if given.dtype != np.float32:
-            raise ShapeError(f"{where}: expected float32, got {given.dtype}; use np.asarray(values).astype(np.float32)")
+            raise ShapeError(f"{where}: expected float32, got {given.dtype}; use "
+                             "np.asarray(values).astype(np.float32)")
         self._array = np.array(given, order="C")
         self._array.flags.writeable = False
 
@@ -66,7 +67,8 @@ class Weight(Tensor):
         """Equal parts of the last axis, one per letter of ``names``; ``row`` picks from the first axis."""
         units = int(self._type.shape[-1]) // len(names)
         lead: tuple[slice | int, ...] = (slice(None),) * (self.rank - 1) if row is None else (row,)
-        return [self.part(f"{self.name}_{n}", *lead, slice(i * units, (i + 1) * units)) for i, n in enumerate(names)]
+        return [self.part(f"{self.name}_{n}", *lead, slice(i * units, (i + 1) * units))
+                for i, n in enumerate(names)]
 
 
 class WeightPart(Tensor):
@@ -120,10 +122,12 @@ class WeightOwner:
         for name, child in self.children().items():
             child.assign_path(f"{path}/{name}" if name else path)
 
-    def add_weight(self, name: str, shape: Sequence[int], initializer: str | Initializer = "glorot_uniform") -> Weight:
-        """Create a float32 weight; call it in build. The initialiser is a name or an object (`nn.initializers`)."""
+    def add_weight(self, name: str, shape: Sequence[int],
+                   initializer: str | Initializer = "glorot_uniform") -> Weight:
+        """Create a float32 weight; call it in build. Initialisers: a name or an object of `nn.initializers`."""
         if name in self._weights:
-            raise TraceError(f"layer {self.path!r} already has a weight {name!r}; add_weight belongs in build")
+            raise TraceError(f"layer {self.path!r} already has a weight {name!r}; add_weight belongs in "
+                             "build")
         for d in shape:
             if isinstance(d, bool) or not isinstance(d, int | np.integer) or d < 1:
                 raise ShapeError(f"layer {self.path!r}: weight {name!r}: a dim is an integer >= 1, got {d!r}")
@@ -146,18 +150,20 @@ class WeightOwner:
     def set_weights(self, values: Mapping[str, Any] | Sequence[Any]) -> None:
         """Set all weights, by name or as a list in the order of `weights`.
 
-        Raises ShapeError, with nothing changed, for a wrong count, name, shape or dtype (float32 is expected).
+        Raises ShapeError, with nothing changed, for a wrong count, name, shape or dtype (not float32).
         """
         mine = self.named_weights()
         if not mine:
-            raise TraceError(f"layer {self.path!r} has no weights yet; build it first: layer.build(input_shape)")
+            raise TraceError(f"layer {self.path!r} has no weights yet; build it first: "
+                             "layer.build(input_shape)")
         if not isinstance(values, Mapping):
             if len(values) != len(mine):
                 raise ShapeError(f"layer {self.path!r}: expected {len(mine)} weights ({', '.join(mine)}), "
                                  f"got {len(values)}")
             values = dict(zip(mine, values, strict=True))
         if set(values) != set(mine):
-            raise ShapeError(f"layer {self.path!r}: expected the weights {', '.join(mine)}, got {', '.join(values)}")
+            raise ShapeError(f"layer {self.path!r}: expected the weights {', '.join(mine)}, got "
+                             f"{', '.join(values)}")
         before = {name: weight._array for name, weight in mine.items()}
         try:
             for name, weight in mine.items():

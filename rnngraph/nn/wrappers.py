@@ -18,18 +18,19 @@ MERGE_MODES = ("concat", "sum", "mul", "ave", None)
 class Bidirectional(Layer):
     """Run ``layer`` forwards and a copy of it, or ``backward_layer``, backwards, and merge the outputs.
 
-    merge_mode: "concat" (default) of the features, "sum", "mul", "ave", or None for both outputs. The children are
-    named ``<name>/forward`` and ``<name>/backward``. With return_state the forward states, then the backward ones,
-    follow the output. A copy starts with weights of its own.
+    merge_mode: "concat" (default) of the features, "sum", "mul", "ave", or None for both outputs. The children
+    are named ``<name>/forward`` and ``<name>/backward``. With return_state the forward states, then the
+    backward ones, follow the output. A copy starts with weights of its own.
 
-    Raises TraceError when the layers differ in return_sequences, return_state or time_major or run the same way.
+    Raises TraceError when the layers differ in return_sequences, return_state or time_major, or run one way.
     """
 
     def __init__(self, layer: RNN, merge_mode: str | None = "concat", backward_layer: RNN | None = None,
                  name: str | None = None) -> None:
         super().__init__(name)
         if merge_mode not in MERGE_MODES:
-            raise TraceError(f"layer {self.path!r}: merge_mode must be one of {MERGE_MODES}, got {merge_mode!r}")
+            raise TraceError(f"layer {self.path!r}: merge_mode must be one of {MERGE_MODES}, got "
+                             f"{merge_mode!r}")
         for given in (layer, *([] if backward_layer is None else [backward_layer])):
             if not isinstance(given, RNN):
                 raise TraceError(f"layer {self.path!r}: expected a recurrent layer, got {given!r}")
@@ -47,15 +48,16 @@ class Bidirectional(Layer):
                 raise TraceError(f"layer {self.path!r}: layer and backward_layer must agree in {option}, got "
                                  f"{values[0]} and {values[1]}")
         if self.forward.go_backwards == self.backward.go_backwards:
-            raise TraceError(f"layer {self.path!r}: layer and backward_layer must run in opposite directions, got "
-                             f"go_backwards={self.forward.go_backwards} in both")
+            raise TraceError(f"layer {self.path!r}: layer and backward_layer must run in opposite "
+                             f"directions, got go_backwards={self.forward.go_backwards} in both")
 
     def children(self) -> Mapping[str, RNN]:
         return {"forward": self.forward, "backward": self.backward}
 
     def call(self, x: Tensor, initial_state: Sequence[Tensor] | None = None) -> Any:
         if initial_state is not None and len(initial_state) % 2:
-            raise ShapeError(f"expected the forward and the backward initial states, got {len(initial_state)} tensors")
+            raise ShapeError(f"expected the forward and the backward initial states, got "
+                             f"{len(initial_state)} tensors")
         half = 0 if initial_state is None else len(initial_state) // 2
         outputs: list[Tensor] = []
         states: list[Tensor] = []
