@@ -15,8 +15,8 @@ class Constraint:
     sentence: str
     reason: str
 
-    def miss(self, layer: str = "", **details: object) -> Miss:
-        return Miss(self.reason.format(**details), layer)
+    def miss(self, **details: object) -> Miss:
+        return Miss(self.reason.format(**details))
 
 
 class Refusal(Exception):

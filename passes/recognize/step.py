@@ -135,12 +135,14 @@ class Step:
         row = 0
         for piece in _pieces(View(left, 0, k, base=True, sequence=view.sequence)):
             for m, c in self._read(piece).terms.items():
-                key: Monomial = frozenset([(Dot(m, weight, row, piece.n, view.lo, view.n), 1)])
+                key: Monomial = frozenset([(Dot(m, *_rectangle(weight, row, piece.n, view.lo, view.n)), 1)])
                 terms[key] = terms.get(key, 0.0) + c
             row += piece.n
         return Polynomial(terms)
 
     def _arithmetic(self, op: Op, view: View) -> Polynomial | None:
+        if len(op.operands) == 1 and op.name != "neg":  # what a function reads is not what the matmul reads
+            view = replace(view, base=False)
         args = [self._read(view.of(v)) for v in op.operands]
         match op.name:
             case "add":
@@ -204,3 +206,35 @@ def _pieces(view: View) -> Iterator[View]:
                 at += width
             return
     yield view
+
+
+def _rectangle(weight: Value, row: int, rows: int, col: int, cols: int) -> tuple[Value, int, int, int, int]:
+    """The same rectangle of the weight that slices and concats were made of, as far back as it lies in one."""
+    while weight.op is not None:
+        a, dims = weight.op.attrs, weight.op.operands[0].shape if weight.op.operands else ()
+        if isinstance(a, ops.SliceAttrs) and a.step == 1 and isinstance(dim := dims[a.axis], int):
+            start = a.start if a.start >= 0 else dim + a.start
+            weight = weight.op.operands[0]
+            row, col = (row + start, col) if a.axis == 0 else (row, col + start)
+        elif isinstance(a, ops.ConcatAttrs):
+            lo, n = (row, rows) if a.axis == 0 else (col, cols)
+            found = _part(weight.op, a.axis, lo, n)
+            if found is None:
+                break
+            weight, lo = found
+            row, col = (lo, col) if a.axis == 0 else (row, lo)
+        else:
+            break
+    return weight, row, rows, col, cols
+
+
+def _part(concat: Op, axis: int, lo: int, n: int) -> tuple[Value, int] | None:
+    """The operand of ``concat`` that holds ``lo : lo+n``, and where it starts there; None when it lies in several."""
+    at = 0
+    for part in concat.operands:
+        width = part.shape[axis]
+        assert isinstance(width, int)
+        if at <= lo and lo + n <= at + width:
+            return part, lo - at
+        at += width
+    return None
