@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+import rnngraph
+
 ROOT = Path(__file__).resolve().parent.parent
 LINKS = ("passes", "backends")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -53,9 +55,10 @@ def test_links_lead_to_the_top_level_folders(name: str) -> None:
     assert (ROOT / "rnngraph" / name).resolve() == ROOT / name, f"run: ln -s ../{name} rnngraph/{name}"
 
 
-def test_version_is_said_once() -> None:
-    changelog = (ROOT / "CHANGELOG.md").read_text()
-    assert f"## {PROJECT['project']['version']}" in changelog
+def test_one_version() -> None:
+    version = PROJECT["project"]["version"]
+    assert rnngraph.__version__ == version
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def declared() -> set[str]:

@@ -11,10 +11,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from rnngraph import __version__
 from rnngraph.errors import RnngraphError
 
 # name -> what it does. The command is `command` of the module rnngraph.cli.<name>_command, loaded on use, so
@@ -46,18 +46,8 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def _print_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        try:
-            click.echo(version("rnngraph"))
-        except PackageNotFoundError:
-            click.echo("not installed (running from a checkout)")
-        ctx.exit()
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
-              help="Print the version.")
+@click.version_option(__version__, message="%(version)s", help="Print the version.")
 @click.option("--traceback", is_flag=True, expose_value=False,
               help="Show Python's traceback with an error; may stand anywhere on the line.")
 def commands() -> None:

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from rnngraph import __version__
 from rnngraph.backends import BACKENDS, default_registry
 from rnngraph.backends.llvm import cache
 from rnngraph.backends.registry import Registry
@@ -57,7 +58,7 @@ def _installed(name: str) -> str:
 
 def _software() -> Section:
     python = f"{platform.python_version()} on {platform.platform()}"
-    rows = {"rnngraph": _installed("rnngraph"), "python": python}
+    rows = {"rnngraph": __version__, "python": python}
     rows |= {name: _installed(name) for name in ("numpy", "networkx", "llvmlite", "click")}
     try:
         from rnngraph.backends.llvm import jit
