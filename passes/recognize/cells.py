@@ -222,8 +222,8 @@ def _activation(poly: Polynomial) -> str:
     atoms = list(dict.fromkeys(poly.atoms()))
     if any(isinstance(a, Other) and _is_clip(a.value) for a in atoms):
         return "hard_sigmoid-like (clip)"
-    names = [a.function for a in atoms if isinstance(a, Apply)]
-    return names[0] if len(names) == 1 and len(atoms) == 1 and len(poly.terms) == 1 else "not a known function"
+    single = poly.single
+    return single.function if isinstance(single, Apply) else "not a plain function of its pre-activation"
 
 
 def _candidate(step: Step, poly: Polynomial, name: str, otherwise: Refusal) -> tuple[Polynomial, Polynomial]:

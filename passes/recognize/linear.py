@@ -92,11 +92,12 @@ def explain(step: Step, poly: Polynomial, monomial: Monomial, gate: str, h: int)
 
 def _explain_base(step: Step, base: Monomial, gate: str) -> Refusal:
     """Why a matmul's left operand is neither x nor h."""
-    others = [a for a, _ in base if not isinstance(a, State | Input)]
-    mask = others and all(isinstance(a, Vector) or (isinstance(a, Other) and not step.varies(a.value)) for a in others)
-    if mask and any(isinstance(a, State) for a, _ in base):
+    state = any(isinstance(a, State) for a, _ in base)
+    sequence = any(isinstance(a, Input) for a, _ in base)
+    masked = any(isinstance(a, Vector) or (isinstance(a, Other) and not step.varies(a.value)) for a, _ in base)
+    if state and (masked or sequence):
         return Refusal(rules.RECURRENT_DROPOUT, gate=gate)
-    if mask and any(isinstance(a, Input) for a, _ in base):
+    if sequence and masked:
         return Refusal(rules.INPUT_DROPOUT, gate=gate)
     if any(isinstance(a, Other) and not step.varies(a.value) for a, _ in base):
         (row,) = [a.value.type for a, _ in base if isinstance(a, Other)][:1]
