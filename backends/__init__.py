@@ -36,7 +36,8 @@ def _load(reference: str) -> Callable[[], object]:
 def load(name: str) -> Backend:
     """The backend called ``name``, made once.
 
-    Raises CompileError (with the known names) for an unknown one, ImportError for one that cannot be imported.
+    Raises CompileError (with the known names) for an unknown one, ImportError for one that cannot be
+    imported.
     """
     if name not in BACKENDS:
         raise CompileError(f"unknown backend {name!r}; the backends are {', '.join(BACKENDS)}")

@@ -1,6 +1,8 @@
-"""What backends register and selection chooses from: implementations with constraints (data, each with its sentence) and costs.
+"""What backends register and selection chooses from: implementations with constraints (data, each with its
+sentence) and costs.
 
-A backend is an object with a name, implementations and `build`; see `Backend`. Nothing here knows a concrete backend.
+A backend is an object with a name, implementations and `build`; see `Backend`. Nothing here knows a concrete
+backend.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ from rnngraph.runtime.segments import Segment
 TARGETS = ("cpu", "gpu", "auto")
 
 
-# --- the machine ---------------------------------------------------------------------------------------------------
+# --- the machine ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What one engine sustains: flops/s, bytes/s, seconds to start one piece of work, seconds per scan step."""
+    """What one engine sustains: flops/s, bytes/s, seconds to start a piece of work, seconds per scan step."""
 
     flops: float
     bytes: float
@@ -29,12 +31,14 @@ class Rates:
 
     def seconds(self, cost: Cost, *, launches: float = 1.0, steps: float = 0.0) -> float:
         """Time by the roofline: the slower of computing and moving, plus what starting the work costs."""
-        return max(cost.flops / self.flops, cost.bytes / self.bytes) + launches * self.launch + steps * self.step
+        work = max(cost.flops / self.flops, cost.bytes / self.bytes)
+        return work + launches * self.launch + steps * self.step
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The constants of the cost model. The defaults are round numbers of a small server; ``source`` says whose they are.
+    """The constants of the cost model. The defaults are round numbers of a small server; ``source`` says
+    whose they are.
 
     python  numpy called op by op: what the reference backend does
     cpu     native code on the CPU, one thread
@@ -71,7 +75,7 @@ class Device:
 HOST = Device("cpu", "host CPU")
 
 
-# --- implementations -----------------------------------------------------------------------------------------------
+# --- implementations --------------------------------------------------------------------------------------
 
 Check: TypeAlias = Callable[[Op, Device], bool | str]
 CostModel: TypeAlias = Callable[[Op, Dims, Machine], float]
@@ -81,8 +85,8 @@ CostModel: TypeAlias = Callable[[Op, Dims, Machine], float]
 class Constraint:
     """One condition for an implementation: a name, a sentence for the user, and the check.
 
-    ``check(op, device)`` returns True when it holds, False when it does not, or, when it does not, a string with the
-    details ("hidden size is 48"), which is shown behind the sentence.
+    ``check(op, device)`` returns True when it holds, False when it does not, or, when it does not, a string
+    with the details ("hidden size is 48"), which is shown behind the sentence.
     """
 
     name: str
@@ -100,7 +104,8 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Implementation:
-    """One way to run ops of the kinds ``ops``. ``name`` is ``backend.something``; it becomes the op's ``impl``.
+    """One way to run ops of the kinds ``ops``. ``name`` is ``backend.something``; it becomes the op's
+    ``impl``.
 
     ``cost(op, dims, machine)`` estimates the seconds of one call. It is asked only when all constraints hold.
     """
@@ -114,15 +119,15 @@ class Implementation:
 
     def __post_init__(self) -> None:
         if self.name.split(".")[0] != self.backend or "." not in self.name:
-            raise ValueError(f"an implementation of backend {self.backend!r} is named '{self.backend}.<what>', "
-                             f"got {self.name!r}")
+            raise ValueError(f"an implementation of backend {self.backend!r} is named "
+                             f"'{self.backend}.<what>', got {self.name!r}")
         if self.target not in ("cpu", "gpu"):
             raise ValueError(f"implementation {self.name!r}: target must be cpu or gpu, got {self.target!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One implementation considered for one op: its failed constraints, and its estimated seconds when none failed."""
+    """One implementation considered for one op: the constraints that fail; the estimate when none does."""
 
     implementation: Implementation
     failures: tuple[str, ...]
@@ -134,10 +139,11 @@ class Candidate:
 
 
 class Registry:
-    """The implementations of one compile, in the order of their backends, and what they need to know to choose.
+    """The implementations of one compile, in the order of their backends, and what they need to know to
+    choose.
 
-    ``devices`` finds the device of a target when the first constraint asks; a target without an entry is absent.
-    ``unavailable`` says why a backend of the table could not be loaded.
+    ``devices`` finds the device of a target when the first constraint asks; a target without an entry is
+    absent. ``unavailable`` says why a backend of the table could not be loaded.
     """
 
     def __init__(self, implementations: Iterable[Implementation], *,
@@ -160,7 +166,7 @@ class Registry:
         return self._devices[target]
 
     def consider(self, op: Op, target: str, dims: Dims) -> tuple[Candidate, ...]:
-        """Every implementation of ``op`` for ``target`` ("auto": for any), with failed constraints or estimated cost."""
+        """Every implementation of ``op`` for ``target`` ("auto": for any), with its failures or its estimate."""
         return tuple(self._candidate(i, op, dims) for i in self.implementations
                      if op.name in i.ops and target in (i.target, "auto"))
 
@@ -170,7 +176,7 @@ class Registry:
         return Candidate(i, failures, None if failures else i.cost(op, dims, self.machine))
 
 
-# --- backends ------------------------------------------------------------------------------------------------------
+# --- backends ---------------------------------------------------------------------------------------------
 
 
 class BuildContext(Protocol):
@@ -195,7 +201,8 @@ class Kernel(Protocol):
     def run(self, dims: Dims, inputs: Sequence[Array]) -> list[Array]:
         """Arrays (any strides, native byte order) in the segment's input order to arrays in its output order.
 
-        A kernel never writes to its inputs. The outputs are new, writable arrays that share memory with nothing.
+        A kernel never writes to its inputs. The outputs are new, writable arrays that share memory with
+        nothing.
         """
 
     def artifacts(self) -> Mapping[str, str]:

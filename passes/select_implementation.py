@@ -1,6 +1,7 @@
 """select-implementation: for every top-level op the cheapest implementation whose constraints hold, and why.
 
-Ops inside scan bodies are part of their scan; ``const`` ops are host data and get none (see `rnngraph.runtime.segments`).
+Ops inside scan bodies are part of their scan; ``const`` ops are host data and get none (see
+`rnngraph.runtime.segments`).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Selection:
     decisions: list[Decision] = field(default_factory=list)
 
     def to_text(self) -> str:
-        """One row per decision, like ones (same op, layer, candidate, verdict) added up; then every failure, once."""
+        """A row per decision, like ones (op, layer, candidate, verdict) added up; then every failure, once."""
         rows: dict[tuple[str, ...], list[float | None]] = {}
         for d in self.decisions:
             rows.setdefault((d.op, d.layer, d.candidate, d.verdict, d.reason), []).append(d.seconds)
@@ -50,14 +51,14 @@ class Selection:
             estimate = _duration(sum(s for s in seconds if s is not None)) if None not in seconds else "-"
             table.append((op + times, layer or "-", candidate, verdict, estimate, reason))
         widths = [max(len(row[i]) for row in table) for i in range(5)]
-        lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[5]]) for row in table]
-        failures = dict.fromkeys(f for d in self.decisions for f in d.failures)
-        return "\n".join([*lines, *(["constraints that failed", *(f"  {f}" for f in failures)] if failures else [])])
+        lines = ["  ".join([*map(str.ljust, row[:5], widths), row[5]]) for row in table]
+        failures = dict.fromkeys(f"  {f}" for d in self.decisions for f in d.failures)
+        return "\n".join([*lines, *(["constraints that failed", *failures] if failures else [])])
 
 
 @dataclass(frozen=True)
 class SelectImplementation(Pass):
-    """Choose for every op that has no implementation yet. ``fused_only``: for rnn ops alone, before they are expanded."""
+    """Choose for every op that has none yet. ``fused_only``: for rnn ops alone, before they are expanded."""
 
     name: ClassVar[str] = "select-implementation"
     fused_only: bool = False
@@ -65,7 +66,7 @@ class SelectImplementation(Pass):
     def run(self, graph: Graph, context: PassContext) -> None:
         if context.registry is None:
             raise PassError("select-implementation needs the registry of implementations in its context; "
-                            "use rnngraph.compile, or PassContext(registry=rnngraph.backends.default_registry())")
+                            "use rnngraph.compile, or PassContext(registry=backends.default_registry())")
         known = context.artifacts.get("selection")
         selection = Selection(list(known.decisions) if isinstance(known, Selection) else [])
         dims = expected_dims(graph, context.dims)
@@ -81,8 +82,8 @@ def _choose(op: Op, context: PassContext, dims: Dims, selection: Selection) -> s
     best = min(fit, key=lambda c: c.seconds, default=None)
     for c in candidates:
         verdict = REJECTED if c.seconds is None else CHOSEN if c is best else SLOWER
-        selection.decisions.append(Decision(op.name, op.layer, c.name, verdict, _reason(c, best, len(fit)), c.seconds,
-                                            c.failures))
+        reason = _reason(c, best, len(fit))
+        selection.decisions.append(Decision(op.name, op.layer, c.name, verdict, reason, c.seconds, c.failures))
     if best is None:
         raise SelectionError(_none(op, context, candidates))
     name: str = best.name
@@ -102,7 +103,8 @@ def _none(op: Op, context: PassContext, candidates: tuple[Any, ...]) -> str:
     head = f"no implementation of {op.name}{where} for target {context.target}"
     if candidates:
         return head + ": " + "; ".join(f"{c.name}: {', '.join(c.failures)}" for c in candidates)
-    missing = "; ".join(f"backend {n} is not available: {why}" for n, why in context.registry.unavailable.items())
+    unavailable = context.registry.unavailable.items()
+    missing = "; ".join(f"backend {n} is not available: {why}" for n, why in unavailable)
     return head + ": no backend registers one" + (f"; {missing}" if missing else "")
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rnngraph import backends
 from rnngraph.backends.registry import TARGETS
 from rnngraph.errors import CompileError, ImportModelError, InputError
-from rnngraph.ir import Graph, parse, verify
+from rnngraph.ir import Graph, parse
+from rnngraph.ir import verify as check
+from rnngraph.nn import Input, Layer, trace
 from rnngraph.passes import pipeline as read_pipeline
 from rnngraph.report import KernelReport, Report
 from rnngraph.report.dump import read
@@ -27,23 +28,27 @@ PRECISIONS = ("f32",)
 VERIFY = (None, "each", "numeric")
 
 
-def compile(model: Any, inputs: Any = None, *, target: str = "auto", precision: str = "f32",
-            pipeline: str | Pipeline = "default", threads: int | None = None, dims: Mapping[str, int] | None = None,
-            verify: str | None = None, dump: str | Path | None = None, seed: int = 0,
-            training: bool = False, lengths: bool = False) -> CompiledModel:
+def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] | None = None, *,
+            target: str = "auto", precision: str = "f32", pipeline: str | Pipeline = "default",
+            threads: int | None = None, dims: Mapping[str, int] | None = None, verify: str | None = None,
+            dump: str | Path | None = None, seed: int = 0, training: bool = False,
+            lengths: bool = False) -> CompiledModel:
     """Compile a model to something that runs on numpy arrays.
 
-    model      a layer or function of `rnngraph.nn` (then ``inputs`` says what it is given), an `rnngraph.ir.Graph`,
-               IR text, or the path of a ``.rg`` file
+    model      a layer or function of `rnngraph.nn` (then ``inputs`` says what it is given), an
+               `rnngraph.ir.Graph`, IR text, or the path of a ``.rg`` file
     target     "cpu", "gpu", or "auto": for every op the cheapest implementation that this machine can run
     precision  "f32"
     pipeline   a name in `rnngraph.passes.PIPELINES`, a line of text, or a Pipeline
     threads    how many threads a call may use; None lets the backend decide
-    dims       sizes to expect for symbols, as in {"time": 100, "batch": 1}: hints for cost models, never limits
-    verify     "each": check the IR after every pass; "numeric": also run it, and name a pass that changed the numbers
+    dims       sizes to expect for symbols, as in {"time": 100, "batch": 1}: hints for cost models, never
+               limits
+    verify     "each": check the IR after every pass; "numeric": also run it, and name a pass that changed the
+               numbers
     dump       a folder to write the report into
     seed       for weights that the model has not got yet, and for dropout; ``training=True`` keeps dropout
-    lengths    make "lengths" an input of every call; without it, a call with ``lengths=`` compiles that variant then
+    lengths    make "lengths" an input of every call; without it, a call with ``lengths=`` compiles that
+               variant then
 
     Raises TraceError, ParseError, SelectionError (with every candidate and why not), CompileError.
 
@@ -55,21 +60,19 @@ def compile(model: Any, inputs: Any = None, *, target: str = "auto", precision: 
     """
     options = Options(target, precision, read_pipeline(pipeline) if isinstance(pipeline, str) else pipeline,
                       threads, dict(dims or {}), verify, seed)
-    given = _given_graph(model, inputs)
+    source = _source(model, inputs)
 
     def build(with_lengths: bool, initial_state: bool) -> Program:
         start = time.perf_counter()
         with_lengths |= lengths
-        if given is None:
-            from rnngraph.nn.trace import trace
-
-            graph = trace(model, inputs, lengths=with_lengths, initial_state=initial_state, training=training,
+        if isinstance(source, Layer):
+            graph = trace(source, inputs, lengths=with_lengths, initial_state=initial_state, training=training,
                           seed=seed)
         elif with_lengths or initial_state:
-            raise InputError(f"graph {given.name!r} takes {list(given.input_names)}; for lengths= or initial_state= "
-                             "give the layer itself to compile, or trace it with them")
+            raise InputError(f"graph {source.name!r} takes {list(source.input_names)}; for lengths= or "
+                             "initial_state= give the layer itself to compile, or trace it with them")
         else:
-            graph = given
+            graph = source
         return build_program(graph, options, time.perf_counter() - start)
 
     compiled = CompiledModel(build)
@@ -101,8 +104,8 @@ class Options:
 
 
 def build_program(traced: Graph, options: Options, trace_seconds: float = 0.0) -> Program:
-    """Run the pipeline on a copy of ``traced``, cut what it leaves into segments, and let their backends build them."""
-    verify(traced)
+    """Run the pipeline on a copy of ``traced``, cut the result into segments, let their backends build them."""
+    check(traced)
     graph = traced.clone()
     registry = backends.default_registry()
     context = PassContext(options.target, registry, options.dims,
@@ -112,7 +115,8 @@ def build_program(traced: Graph, options: Options, trace_seconds: float = 0.0) -
     instruments: list[Instrument] = [keeper]
     if options.verify == "numeric":
         instruments.append(NumericCheck(traced, options.dims, options.seed))
-    records = options.pipeline.run(graph, context, instruments=instruments, verify_each=options.verify is not None)
+    records = options.pipeline.run(graph, context, instruments=instruments,
+                                   verify_each=options.verify is not None)
     report = Report(
         graph.name, options.target, options.precision,
         signature(graph.input_names, [v.type for v in graph.inputs]),
@@ -128,25 +132,28 @@ def build_program(traced: Graph, options: Options, trace_seconds: float = 0.0) -
     return Program(graph, segments, kernels, report)
 
 
-def _given_graph(model: Any, inputs: Any) -> Graph | None:
-    """The graph, when the model is one already or IR text; None for a model that must be traced."""
+def _source(model: object, inputs: object) -> Graph | Layer:
+    """The layer to trace, or the graph that the model already is: as an object, as IR text, or in a file."""
+    if isinstance(model, Layer):
+        return model
     if isinstance(model, Graph):
         graph = model
-    elif isinstance(model, Path) or (isinstance(model, str) and "{" not in model):
-        if Path(model).suffix != ".rg":
-            raise ImportModelError(f"cannot read model {str(model)!r}: expected IR text or the path of a .rg file")
-        graph = read(model)
-    elif isinstance(model, str):
+    elif isinstance(model, str) and "{" in model:
         graph = parse(model)
+    elif isinstance(model, str | Path) and Path(model).suffix == ".rg":
+        graph = read(model)
     else:
-        return None
+        given = repr(str(model)) if isinstance(model, str | Path) else type(model).__name__
+        raise ImportModelError(f"cannot read model {given}: expected a layer of rnngraph.nn, a Graph, IR text, or "
+                               "the path of a .rg file")
     if inputs is not None:
         raise CompileError(f"graph {graph.name!r} has its inputs already; leave inputs= out")
     return graph
 
 
 def _summary(part: Segment) -> str:
-    counts = Counter(op.impl if op.impl.endswith(f".{op.name}") else f"{op.name} as {op.impl}" for op in part.ops)
+    counts = Counter(op.impl if op.impl.endswith(f".{op.name}") else f"{op.name} as {op.impl}"
+                     for op in part.ops)
     return ", ".join(name + (f" x{n}" if n > 1 else "") for name, n in counts.items())
 
 

@@ -1,4 +1,4 @@
-"""The GPU backend. It registers its candidates and constraints without importing CuPy; see `rnngraph.backends.cupy.candidates`."""
+"""The GPU backend. Its candidates and constraints (`candidates`) are registered without importing CuPy."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class CupyBackend:
         return implementations()
 
     def build(self, graph: Graph, segment: Segment, context: BuildContext) -> Kernel:
-        raise CompileError(f"the cupy backend has no kernels in this version; op {segment.ops[0].name!r} of layer "
-                           f"{segment.ops[0].layer!r} cannot be built for the GPU; compile with target='cpu'")
+        op = segment.ops[0]
+        raise CompileError(f"the cupy backend has no kernels in this version; op {op.name!r} of layer {op.layer!r} "
+                           "cannot be built for the GPU; compile with target='cpu'")
 
 
 def backend() -> CupyBackend:

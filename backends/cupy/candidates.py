@@ -1,4 +1,4 @@
-"""The GPU's candidates, their constraints as data, and their costs. Selection reads these also where no GPU is."""
+"""The GPU's candidates, their constraints as data, and their costs; read also where there is no GPU."""
 
 from __future__ import annotations
 
@@ -43,9 +43,12 @@ CUDNN = Constraint("cudnn", "the cuDNN 9 library must be installed", lambda op, 
 KERNELS = Constraint("kernels", "this version of rnngraph has no GPU kernels yet; compile with target='cpu'",
                      lambda op, d: False)
 CUDNN_DTYPE = Constraint("dtype", "cuDNN computes f32, f16 and f64", _dtypes)
-CUDNN_RESET = Constraint("reset-after", "cuDNN's GRU multiplies the reset gate onto R h + bR, not onto h", _reset_after)
-CUDNN_PAD = Constraint("pad", "cuDNN writes zeros past a row's length, it does not repeat the last output", _pad)
-CUDNN_DROPOUT = Constraint("dropout", "cuDNN draws its own dropout masks, so the numbers would differ", _dropout)
+CUDNN_RESET = Constraint("reset-after", "cuDNN's GRU multiplies the reset gate onto R h + bR, not onto h",
+                         _reset_after)
+CUDNN_PAD = Constraint("pad", "cuDNN writes zeros past a row's length, it does not repeat the last output",
+                       _pad)
+CUDNN_DROPOUT = Constraint("dropout", "cuDNN draws its own dropout masks, so the numbers would differ",
+                           _dropout)
 SCAN_DTYPE = Constraint("dtype", "the fused loop computes f32, f16 and f64", _scan_floats)
 
 ALWAYS = (GPU, CUPY, KERNELS)
@@ -74,7 +77,8 @@ def implementations() -> tuple[Implementation, ...]:
     rest = frozenset(n for n, d in OPS.items() if not d.terminator and n not in ("const", "scan", "rnn"))
     return (
         Implementation("cupy.cudnn", "cupy", "gpu", frozenset({"rnn"}),
-                       (GPU, CUPY, CUDNN, CUDNN_DTYPE, CUDNN_RESET, CUDNN_PAD, CUDNN_DROPOUT, KERNELS), cudnn_cost),
+                       (GPU, CUPY, CUDNN, CUDNN_DTYPE, CUDNN_RESET, CUDNN_PAD, CUDNN_DROPOUT, KERNELS),
+                       cudnn_cost),
         Implementation("cupy.fused", "cupy", "gpu", frozenset({"scan"}), (*ALWAYS, SCAN_DTYPE), fused_cost),
         Implementation("cupy.op", "cupy", "gpu", rest, ALWAYS, op_cost),
     )

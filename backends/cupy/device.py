@@ -1,4 +1,4 @@
-"""What there is of a GPU: the driver's devices by ctypes, CuPy and cuDNN by looking for them. Imports nothing heavy."""
+"""What there is of a GPU: the driver's devices by ctypes; CuPy and cuDNN are looked for, never imported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def discover() -> Device:
     if find_spec("cupy") is not None:
         features.add("cupy")
     else:
-        missing["cupy"] = 'CuPy is not installed; pip install "rnngraph[gpu-cuda13]" or "rnngraph[gpu-cuda12]"'
+        missing["cupy"] = "CuPy is not installed; the extras gpu-cuda13 and gpu-cuda12 of rnngraph bring it"
     if _has_cudnn():
         features.add("cudnn")
     else:

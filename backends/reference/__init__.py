@@ -1,4 +1,4 @@
-"""The reference backend: numpy, op by op. It can run every op, is slow, and is what every other backend is compared with."""
+"""The reference backend: numpy, op by op. It runs every op, slowly; the other backends are compared with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rnngraph.runtime.segments import Segment, constant_of
 
 
 def cost(op: Op, dims: Dims, machine: Machine) -> float:
-    """Python's overhead for each op and for each op of every scan step, or the arithmetic where that is slower."""
+    """The arithmetic, and Python's overhead for each op and for each op of every scan step."""
     return machine.python.seconds(op.opdef.cost(op, dims), launches=_calls(op, dims))
 
 
@@ -41,7 +41,8 @@ class ReferenceKernel:
         with np.errstate(all="ignore"):  # NaN and inf are values here, not accidents
             for op in self.segment.ops:
                 interpreter.run_op(op)
-        return [np.array(interpreter.env[v]) for v in self.segment.outputs]  # evaluation may give views of inputs
+        # Copies, because an evaluation may give views of its inputs.
+        return [np.array(interpreter.env[v]) for v in self.segment.outputs]
 
     def artifacts(self) -> Mapping[str, str]:
         return {}

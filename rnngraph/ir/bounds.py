@@ -15,7 +15,7 @@ MOVES = frozenset({"reshape", "transpose", "broadcast", "slice", "reverse", "con
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """``kind`` is "lengths" (0..size) or "index" (0..size-1); ``layer`` is the layer of the op that needs it."""
+    """``kind`` is "lengths" (0..size) or "index" (0..size-1); ``layer``: where the op stands that needs it."""
 
     kind: str
     size: Dim

@@ -45,7 +45,7 @@ class Literal:
     def digest(self) -> str:
         """sha256 over type and bytes (bit-exact: -0.0 and 0.0 differ, NaNs compare by bits)."""
         h = hashlib.sha256(str(self.type).encode())
-        h.update(np.ascontiguousarray(self.array))
+        h.update(np.ascontiguousarray(self.array).data)
         return h.hexdigest()
 
     @cached_property

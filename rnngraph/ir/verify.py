@@ -1,4 +1,4 @@
-"""The verifier: types re-derived by each op's rule, use lists, dominance, and acyclic dataflow (by networkx)."""
+"""The verifier: types re-derived by each op's rule, use lists, dominance, acyclic dataflow (by networkx)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rnngraph.ir.core import Block, Graph, Op, Value
 
 
 def verify(graph: Graph) -> None:
-    """Raise IRError at the first broken invariant; the message names the op, what was expected and what was found."""
+    """Raise IRError at the first broken invariant; the message names the op, what was expected and found."""
     _verify_block(graph.block, set(), None)
     if graph.block.terminator.name != "return":
         raise IRError(f"graph {graph.name!r} must end with return, got {graph.block.terminator.name}")

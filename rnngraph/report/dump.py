@@ -19,9 +19,9 @@ SUFFIXES = {"llvm-ir": ".ll", "asm": ".s", "cuda": ".cu", "ptx": ".ptx"}
 def dump(report: Report, directory: Path) -> list[Path]:
     """Write the report into ``directory`` (made when missing); returns the files, in order.
 
-    ``000-trace.rg``, then ``{i:03d}-{pass}.rg`` for each pass, with what it computed beside the graph and its remarks
-    as ``//`` comments behind; ``resources.npz`` with the large constants that they refer to by key; for each kernel
-    ``kernel-{i}-{backend}.{ll,s,...}``; ``explain.txt``. `read` reads a stage back.
+    ``000-trace.rg``, then ``{i:03d}-{pass}.rg`` for each pass, with what it computed beside the graph and its
+    remarks as ``//`` comments behind; ``resources.npz`` with the large constants that they refer to by key;
+    for each kernel ``kernel-{i}-{backend}.{ll,s,...}``; ``explain.txt``. `read` reads a stage back.
     """
     directory.mkdir(parents=True, exist_ok=True)
     files = {"000-trace.rg": report.trace}
@@ -29,7 +29,8 @@ def dump(report: Report, directory: Path) -> list[Path]:
         comments = [str(r) for r in p.remarks]
         for name, text in p.artifacts.items():
             comments += ["", f"{name}:", *text.splitlines()]
-        files[f"{i:03d}-{_base_name(p.name)}.rg"] = p.after + "".join(f"// {c}".rstrip() + "\n" for c in comments)
+        behind = "".join(f"// {c}".rstrip() + "\n" for c in comments)
+        files[f"{i:03d}-{_base_name(p.name)}.rg"] = p.after + behind
     for i, kernel in enumerate(report.kernels):
         for kind, text in kernel.artifacts().items():
             files[f"kernel-{i}-{kernel.backend}{SUFFIXES.get(kind, f'.{kind}.txt')}"] = text
@@ -67,4 +68,5 @@ def read_resources(path: Path) -> dict[str, Array]:
         with path.open("rb") as f, np.load(f, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, AttributeError) as e:
-        raise ImportModelError(f"cannot read the constants in {str(path)!r}: {e}; dump the report again") from e
+        raise ImportModelError(f"cannot read the constants in {str(path)!r}: {e}; "
+                               "dump the report again") from e

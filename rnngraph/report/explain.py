@@ -18,8 +18,8 @@ def explain(report: Report) -> str:
 
 
 def _head(report: Report) -> Iterator[str]:
-    yield (f"{report.name}: target {report.target}, precision {report.precision}, {len(report.passes)} passes, "
-           f"compiled in {report.seconds * 1e3:.1f} ms")
+    yield (f"{report.name}: target {report.target}, precision {report.precision}, "
+           f"{len(report.passes)} passes, compiled in {report.seconds * 1e3:.1f} ms")
     yield "  inputs   " + ", ".join(report.inputs)
     yield "  outputs  " + ", ".join(report.outputs)
     yield from (f"  note     {note}" for note in report.notes)

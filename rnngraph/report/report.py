@@ -13,7 +13,7 @@ from rnngraph.rewrite import PassRecord
 
 @dataclass(frozen=True, slots=True)
 class KernelReport:
-    """One built segment: its backend, what it runs, build time, and readable results ("llvm-ir", "asm") on demand."""
+    """One built segment: its backend, what it runs, build time, and "llvm-ir", "asm", ... on demand."""
 
     backend: str
     ops: str
@@ -48,7 +48,7 @@ class Report:
 
     @property
     def artifacts(self) -> dict[str, str]:
-        """The last text of everything that passes computed beside the graph: "selection", "schedule", "memory"."""
+        """The last text of what passes computed beside the graph: "selection", "schedule", "memory"."""
         return {name: text for p in self.passes for name, text in p.artifacts.items()}
 
     def explain(self) -> str:
@@ -58,7 +58,7 @@ class Report:
         return explain(self)
 
     def dump(self, directory: str | Path) -> list[Path]:
-        """Write ``000-trace.rg``, ``001-canonicalize.rg``, ... that parse back; see `rnngraph.report.dump`."""
+        """Write ``000-trace.rg``, ``001-canonicalize.rg``, ... that parse back; see `report.dump`."""
         from rnngraph.report.dump import dump
 
         return dump(self, Path(directory))

@@ -1,1 +1,1 @@
-"""What runs a compiled graph: segments, programs, the model that users call. Import from the modules themselves."""
+"""What runs a compiled graph: segments, programs, the model that users call."""

@@ -1,4 +1,4 @@
-"""From what a caller gives to what a kernel may read: every check stands here, before anything native runs."""
+"""From what a caller gives to what a kernel may read: every check is here, before anything native runs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class InputSpec:
     def array(self, given: object) -> Array:
         """``given`` as an aligned array of this input's dtype and native byte order; strides are kept.
 
-        Floats must already have the dtype: a silent float64 -> float32 would hide a loss. Any integer dtype will do
-        for an integer input when its values fit. Raises InputError.
+        Floats must already have the dtype: a silent float64 -> float32 would hide a loss. Any integer dtype
+        will do for an integer input when its values fit. Raises InputError.
         """
         want: np.dtype[Any] = self.type.dtype.numpy
         if type(given) is np.ndarray and given.dtype == want and given.flags.aligned:
@@ -33,7 +33,8 @@ class InputSpec:
         try:
             array = np.asarray(given)
         except ValueError as e:
-            raise InputError(f"input {self.name!r}: expected {self.type}, got something that is no array: {e}") from e
+            raise InputError(f"input {self.name!r}: expected {self.type}, "
+                             f"got something that is no array: {e}") from e
         if array.dtype.newbyteorder("=") == want:
             return array if array.dtype.isnative and array.flags.aligned else array.astype(want, order="C")
         if self.type.dtype.kind == "int" and array.dtype.kind in "iu":
@@ -71,7 +72,7 @@ class InputPlan:
         self.bounded = tuple(i for i, s in enumerate(self.specs) if s.bounds)
 
     def bind(self, given: Sequence[object]) -> tuple[list[Array], Dims]:
-        """Checked arrays in the specs' order, and the size of every symbol; InputError names the input otherwise."""
+        """Checked arrays in the specs' order, and the size of every symbol; else InputError names the input."""
         arrays = [spec.array(g) for spec, g in zip(self.specs, given, strict=True)]
         dims = self.sizes(arrays)
         for i in self.bounded:

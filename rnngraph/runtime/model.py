@@ -1,4 +1,4 @@
-"""CompiledModel: what `rnngraph.compile` returns. Arrays in, arrays out; variants are compiled when first used."""
+"""CompiledModel: what `rnngraph.compile` returns. Arrays in, arrays out; variants compile when first used."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ class CompiledModel:
     """A compiled model: call it with numpy arrays.
 
     ``model(x)`` gives one array, or a tuple when there are several outputs. ``lengths=`` (i32[batch], each in
-    0..steps) and ``initial_state=`` compile a variant of the model on first use; it is kept, and reads the model's
-    weights at that time. Calls are reentrant from threads.
+    0..steps) and ``initial_state=`` compile a variant of the model on first use; it is kept, and reads the
+    model's weights at that time. Calls are reentrant from threads.
 
     Inputs must have the declared dtype (float32 for f32; any integer dtype for indices and lengths), rank and
-    integer dims; any strides, byte order and alignment will do. NaN and infinities are values and propagate. An
-    empty batch gives empty outputs; no steps (T=0) gives empty sequences and the initial state as the final one.
+    integer dims; any strides, byte order and alignment will do. NaN and infinities are values and propagate.
+    An empty batch gives empty outputs; no steps (T=0) gives empty sequences and the initial state as the
+    final one.
 
     >>> import numpy as np, rnngraph as rg
     >>> double = rg.compile("graph @g(%x: f32[B]) { %y = add %x, %x : f32[B]  return y = %y }",
@@ -79,9 +80,9 @@ class CompiledModel:
                  **named: object) -> Array | tuple[Array, ...]:
         """Run on arrays, given by position or by name.
 
-        ``initial_state``: a mapping from state names (``layer.h0``, or ``layer.h`` as outputs are named) to arrays
-        [batch, units], where a state that is not named starts at zero; or all of them in order; or the only one.
-        Raises InputError before anything runs when an input does not fit.
+        ``initial_state``: a mapping from state names (``layer.h0``, or ``layer.h`` as outputs are named) to
+        arrays [batch, units], where a state that is not named starts at zero; or all of them in order; or the
+        only one. Raises InputError before anything runs when an input does not fit.
         """
         if lengths is None and initial_state is None and not named and len(arrays) == len(self.input_names):
             outputs = self.program.run(arrays)
@@ -134,7 +135,8 @@ class CompiledModel:
         if not isinstance(state, Mapping):
             items = [state] if isinstance(state, np.ndarray) and len(specs) == 1 else list(state)
             if len(items) != len(specs):
-                raise InputError(f"initial_state: expected one array for each of {list(specs)}, got {len(items)}")
+                raise InputError(f"initial_state: expected one array for each of {list(specs)}, "
+                                 f"got {len(items)}")
             return dict(zip(specs, items, strict=True))
         given = {n if n in specs else n + "0": a for n, a in state.items()}
         if unknown := [n for n in state if n not in specs and n + "0" not in specs]:

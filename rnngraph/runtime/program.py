@@ -1,4 +1,4 @@
-"""Program: one compiled graph, ready to run. All decisions are made when it is built; a call only moves arrays along."""
+"""Program: one compiled graph, ready to run. All is decided when it is built; a call only moves arrays along."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 
-from rnngraph.errors import InputError
 from rnngraph.ir import Array, Dims, Graph, Value, evaluate
 from rnngraph.report import Report
 from rnngraph.runtime.inputs import InputPlan
@@ -32,13 +31,16 @@ class Step:
 
 
 class Program:
-    """Kernels in order, over numbered slots: the graph's inputs, returned constants, then every segment's outputs.
+    """Kernels in order, over numbered slots: the graph's inputs, returned constants, then every segment's
+    outputs.
 
-    Stateless between calls, so threads may share it. A call in which some dim is 0 (an empty batch, no steps) has
-    next to nothing to compute and is answered by the reference evaluation, so that kernels never see empty arrays.
+    Stateless between calls, so threads may share it. A call in which some dim is 0 (an empty batch, no steps)
+    has next to nothing to compute and is answered by the reference evaluation, so that kernels never see
+    empty arrays.
     """
 
-    def __init__(self, graph: Graph, segments: Sequence[Segment], kernels: Sequence[Runnable], report: Report) -> None:
+    def __init__(self, graph: Graph, segments: Sequence[Segment], kernels: Sequence[Runnable],
+                 report: Report) -> None:
         self.graph = graph
         self.report = report
         self.plan = InputPlan(graph)
@@ -66,10 +68,10 @@ class Program:
         return step.kernel if same else None
 
     def run(self, given: Sequence[object]) -> list[Array]:
-        """Check the inputs (in the order of ``input_names``), run, return new arrays in the order of the outputs."""
+        """Check the inputs (ordered as ``input_names``), run, return new arrays, ordered as ``output_names``."""
         arrays, dims = self.plan.bind(given)
         if 0 in dims.values():
-            return self._empty(arrays)
+            return list(evaluate(self.graph, dict(zip(self.input_names, arrays, strict=True))).values())
         if self.direct is not None:
             return self.direct.run(dims, arrays)
         slots: list[Array | None] = [*arrays, *self.constants, *self.room]
@@ -81,11 +83,3 @@ class Program:
         for i in self.copied:
             outputs[i] = np.array(outputs[i])
         return outputs
-
-    def _empty(self, arrays: Sequence[Array]) -> list[Array]:
-        try:
-            return list(evaluate(self.graph, dict(zip(self.input_names, arrays, strict=True))).values())
-        except ValueError as e:
-            if isinstance(e, InputError):
-                raise
-            raise InputError(f"the result for inputs of shapes {[a.shape for a in arrays]} is not defined: {e}") from e

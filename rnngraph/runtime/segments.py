@@ -1,7 +1,8 @@
 """Segments: the top-level ops of a selected graph, cut in order into maximal runs of one backend.
 
-Constants are host data: a ``const`` op has no implementation and belongs to no segment. A segment lists the constants
-that its ops use in ``constants``; a backend reads their arrays (``value.op.attrs.value``) when it builds.
+Constants are host data: a ``const`` op has no implementation and belongs to no segment. A segment lists the
+constants that its ops use in ``constants``; a backend reads their arrays (``value.op.attrs.value``) when it
+builds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from rnngraph.ir.ops import CONST, ConstAttrs
 class Segment:
     """Consecutive ops of one backend.
 
-    inputs     values that come from the graph's inputs or from earlier segments (also those that scan bodies capture)
+    inputs     values that come from the graph's inputs or from earlier segments (also those that scan bodies
+               capture)
     outputs    values that later segments or the graph's ``return`` use
     constants  results of top-level const ops that the segment uses; they are not among the inputs
     """
@@ -62,7 +64,7 @@ def _segment(graph: Graph, backend: str, ops: list[Op]) -> Segment:
 
 
 def _outer_operands(graph: Graph, ops: Iterable[Op], inside: set[int]) -> list[Value]:
-    """Values of the graph's own block that the ops, or their bodies, use but do not define; in order of first use."""
+    """Values of the graph's own block that the ops or their bodies use but do not define, by first use."""
     found = {v: None for op in ops for inner in op.walk() for v in inner.operands
              if v.block is graph.block and (v.op is None or id(v.op) not in inside)}
     return list(found)

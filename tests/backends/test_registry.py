@@ -1,4 +1,4 @@
-"""The registry: implementations, constraints with their sentences, candidates, devices, and the table of backends."""
+"""The registry: implementations, constraints with their sentences, devices, and the table of backends."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def rnn_graph(mode: str = "gru", *, attrs: str = "", lengths: bool = False) -> G
         n=gates * 2, mode=mode, attrs=attrs + (", lengths = true" if lengths else ""),
         c0=f", %c: {state}" if cell else "", c0_use=", %c" if cell else "",
         lengths=", %l: i32[B]" if lengths else "", lengths_use=", %l" if lengths else "",
-        results="%y, %hn" + (", %cn" if cell else ""), types=f"f32[T,B,2], {state}" + (f", {state}" if cell else "")))
+        results="%y, %hn" + (", %cn" if cell else ""),
+        types=f"f32[T,B,2], {state}" + (f", {state}" if cell else "")))
 
 
 def rnn_op(graph: Graph) -> Op:
@@ -58,7 +59,8 @@ def test_constraint_says_what_and_why() -> None:
     op = rnn_op(rnn_graph())
     assert Constraint("a", "always", lambda op, d: True).failure(op, HOST) is None
     assert Constraint("a", "must be big", lambda op, d: False).failure(op, HOST) == "a: must be big"
-    assert Constraint("a", "must be big", lambda op, d: "it is 3").failure(op, HOST) == "a: must be big (it is 3)"
+    told = Constraint("a", "must be big", lambda op, d: "it is 3")
+    assert told.failure(op, HOST) == "a: must be big (it is 3)"
 
 
 @pytest.mark.parametrize(("name", "target", "message"), [

@@ -19,14 +19,16 @@ NO_GPU = Device("gpu", "none", False, missing={"gpu": "no driver", "cupy": "no C
 def implementation(name: str, ops: str, seconds: float, *constraints: Constraint) -> Implementation:
     backend = name.split(".")[0]
     target = "gpu" if backend == "gpu" else "cpu"
-    return Implementation(name, backend, target, frozenset(ops.split()), constraints, lambda op, dims, machine: seconds)
+    return Implementation(name, backend, target, frozenset(ops.split()), constraints,
+                          lambda op, dims, machine: seconds)
 
 
 SMALL = Constraint("small", "at most 4 features", lambda op, d: op.results[0].shape[-1] in (1, 2, 3, 4)
                    or f"it has {op.results[0].shape[-1]}")
+PRESENT = Constraint("gpu", "a GPU must be there", lambda op, d: d.present)
 REGISTRY = Registry([implementation("slow.op", "neg tanh scan rnn", 2e-3),
                      implementation("fast.op", "neg tanh scan", 1e-6, SMALL),
-                     implementation("gpu.op", "neg", 1e-9, Constraint("gpu", "a GPU must be there", lambda op, d: d.present))])
+                     implementation("gpu.op", "neg", 1e-9, PRESENT)])
 
 
 def context(target: str = "cpu", registry: Registry = REGISTRY) -> PassContext:
@@ -71,8 +73,8 @@ def test_bodies_belong_to_their_scan() -> None:
       } : f32[B,2], f32[T,B,2]IMPL
       return y = %y
     }"""
-    assert_rewrites(text.replace("IMPL", ""), "select-implementation", text.replace("IMPL", ' <impl = "fast.op">'),
-                    context=context())
+    assert_rewrites(text.replace("IMPL", ""), "select-implementation",
+                    text.replace("IMPL", ' <impl = "fast.op">'), context=context())
 
 
 def test_auto_considers_every_target_and_cpu_only_its_own() -> None:
@@ -87,7 +89,10 @@ op   layer  candidate  verdict  estimate  reason
 neg  -      slow.op    slower   2 ms      fast.op is estimated faster
 neg  -      fast.op    chosen   1 us      the lowest estimate"""
     assert table["auto"].splitlines()[-3:] == [
-        "neg  -      gpu.op     rejected  -         fails gpu", "constraints that failed", "  gpu: a GPU must be there"]
+        "neg  -      gpu.op     rejected  -         fails gpu",
+        "constraints that failed",
+        "  gpu: a GPU must be there",
+    ]
 
 
 def test_the_table_grows_over_runs_and_adds_up_like_rows() -> None:
@@ -118,8 +123,8 @@ def test_fused_only_takes_rnn_alone() -> None:
 def test_no_candidate_at_all() -> None:
     graph = parse("graph @g(%x: f32[B]) { %y = exp %x : f32[B] <layer = act>  return y = %y }")
     registry = Registry(REGISTRY.implementations, unavailable={"far": "not installed"})
-    with pytest.raises(SelectionError, match=r"no implementation of exp \(layer 'act'\) for target cpu: no backend "
-                                             r"registers one; backend far is not available: not installed"):
+    with pytest.raises(SelectionError, match=r"no implementation of exp \(layer 'act'\) for target cpu: no "
+                                             r"backend registers one; backend far is not available: not installed"):
         run("select-implementation", graph, context(registry=registry))
 
 
@@ -130,7 +135,8 @@ def test_every_candidate_and_its_failed_constraints_are_named() -> None:
         run("select-implementation", graph, context("gpu", registry))
     assert str(e.value) == (
         "no implementation of exp for target gpu: cupy.op: "
-        "gpu: an NVIDIA GPU with a driver must be present (no driver), cupy: CuPy must be installed (no CuPy), "
+        "gpu: an NVIDIA GPU with a driver must be present (no driver), "
+        "cupy: CuPy must be installed (no CuPy), "
         "kernels: this version of rnngraph has no GPU kernels yet; compile with target='cpu'")
 
 

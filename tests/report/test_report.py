@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import rnngraph as rg
-from rnngraph.backends.registry import BuildContext
 from rnngraph.backends.reference import ReferenceBackend, ReferenceKernel
+from rnngraph.backends.registry import BuildContext
 from rnngraph.errors import ImportModelError, ParseError
 from rnngraph.ir import F32, Builder, Graph, TensorType, Value, build_graph
 from rnngraph.report import Report
@@ -69,7 +69,8 @@ def test_explain_of_a_cpu_compile_leaves_the_gpu_out() -> None:
 def test_dump_writes_every_stage_and_each_parses_back(tmp_path: Path, report: Report) -> None:
     written = report.dump(tmp_path / "new" / "dumps")
     names = [p.name for p in written if not p.name.startswith("kernel-")]
-    assert names == ["000-trace.rg", "001-dce.rg", "002-select-implementation.rg", "explain.txt", "resources.npz"]
+    assert names == ["000-trace.rg", "001-dce.rg", "002-select-implementation.rg", "explain.txt",
+                     "resources.npz"]
     assert sorted(written) == sorted((tmp_path / "new" / "dumps").iterdir())
     for path, text in zip(written, [report.trace, *(p.after for p in report.passes)], strict=False):
         graph = read(path)
@@ -98,7 +99,7 @@ class WithText(ReferenceKernel):
 
 
 def test_what_kernels_emit_is_dumped_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(self: ReferenceBackend, graph: Graph, segment: Segment, context: BuildContext) -> ReferenceKernel:
+    def build(self: ReferenceBackend, graph: Graph, segment: Segment, context: BuildContext) -> WithText:
         return WithText(segment)
 
     monkeypatch.setattr(ReferenceBackend, "build", build)

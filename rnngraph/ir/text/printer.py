@@ -61,7 +61,7 @@ class _Printer:
             types = {resource_key(op.attrs.value): op.attrs.value
                      for op in graph.walk() if isinstance(op.attrs, ConstAttrs) and not _inline(op.attrs.value)}
             for key, literal in types.items():
-                data = base64.b64encode(np.ascontiguousarray(literal.array)).decode()
+                data = base64.b64encode(np.ascontiguousarray(literal.array).data).decode()
                 lines.append(f'resource @{key} {literal.type} base64 "{data}"')
         return "\n".join(lines) + "\n"
 
