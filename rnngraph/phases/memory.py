@@ -13,7 +13,7 @@ from enum import Enum
 from rnngraph.ir import Op, Value
 from rnngraph.ir.ops import ConcatAttrs
 from rnngraph.phases.gangs import Gang, find_gangs, levels_of
-from rnngraph.phases.stages import Schedule
+from rnngraph.phases.stages import Schedule, is_foldable_reshape
 
 
 class Where(Enum):
@@ -87,7 +87,7 @@ class _Planner:
             self.join(v, self.joins[v])
             return True
         op = self.moves.get(v)
-        if op is not None and op.name in _INVERTIBLE and _is_invertible(op):
+        if op is not None and op.name in _INVERTIBLE and (op.name != "reshape" or is_foldable_reshape(op)):
             if self.claim(op.operands[0], Placement(Where.INSIDE, v, op)):
                 self.plan.placements[v] = placement
                 return True
@@ -125,12 +125,6 @@ class _Planner:
         if placement is None or placement.of is None:
             return [v]
         return self.roots(placement.of)
-
-
-def _is_invertible(op: Op) -> bool:
-    if op.name != "reshape":
-        return True
-    return [d for d in op.operands[0].shape if d != 1] == [d for d in op.results[0].shape if d != 1]
 
 
 def plan_memory(schedule: Schedule, inputs: Sequence[Value], outputs: Sequence[Value]) -> MemoryPlan:

@@ -112,10 +112,16 @@ def is_lane_view(op: Op, rows: tuple[Dim, ...]) -> bool:
     if isinstance(a, SliceAttrs | ConcatAttrs):
         return a.axis == len(rows) and shape[:-1] == rows
     if isinstance(a, BroadcastAttrs):
-        return rows in (shape, shape[:-1])
+        per_row = a.axes == tuple(range(len(rows)))
+        return shape == rows and a.axes == () or shape[:-1] == rows and (a.axes in ((), (len(rows),)) or per_row)
     if op.name == "reshape":  # a row scalar seen as one lane, or back
         return {shape, op.operands[0].shape} == {rows, (*rows, 1)}
     return False
+
+
+def is_foldable_reshape(op: Op) -> bool:
+    """A reshape that only adds or drops dims of size one: a view whatever the strides."""
+    return [d for d in op.operands[0].shape if d != 1] == [d for d in op.results[0].shape if d != 1]
 
 
 def is_compute(op: Op) -> bool:
@@ -228,7 +234,7 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
 
     def close() -> None:
         if open_ops:
-            items.append(rows_stage(open_ops))
+            items.extend(_rows_stages(open_ops))
         items.extend(pending)
         open_ops.clear()
         pending.clear()
@@ -249,6 +255,16 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
             raise Unsupported(f"op {op.name} has no native form")
     close()
     return Schedule(_needed(items, outputs))
+
+
+def _rows_stages(ops: Sequence[Op]) -> list[Stage]:
+    """The ops as one stage, or as one each when they do not go together (a comparison's result that must be stored)."""
+    try:
+        return [rows_stage(ops)]
+    except Unsupported:
+        if len(ops) == 1:
+            raise
+        return [rows_stage([op]) for op in ops]
 
 
 def _depends(op: Op, ops: Sequence[Op]) -> bool:

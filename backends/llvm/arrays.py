@@ -1,0 +1,136 @@
+"""A memory plan for given sizes: a numpy array, or a view of one, for every value of a segment.
+
+Inputs and outputs differ from call to call, so their arrays here are templates that are never touched; only offsets
+from their start are kept (`Arrays.locate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rnngraph.backends.llvm.layout import ALIGN, aligned
+from rnngraph.errors import CompileError
+from rnngraph.ir import Array, Dims, Interpreter, Op, Value, resolve
+from rnngraph.ir.ops import ConcatAttrs, ConstAttrs, TransposeAttrs, AxisAttrs
+from rnngraph.phases.memory import MemoryPlan, Where
+
+LANES = 16  # own buffers keep whole vectors of the widest kind per row
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An absolute address (``base`` None), or an offset from the array of an input ("in", k) or output ("out", k)."""
+
+    base: tuple[str, int] | None
+    offset: int
+
+
+class Arrays:
+    """The arrays of one segment for one binding of the symbols."""
+
+    def __init__(self, plan: MemoryPlan, inputs: Sequence[Value], outputs: Sequence[Value], dims: Dims) -> None:
+        self.plan = plan
+        self.dims = dims
+        self.found: dict[Value, Array] = {}
+        self.templates: list[tuple[int, int, tuple[str, int]]] = []  # start, end, which
+        self.outputs = [self._template(v, ("out", k)) for k, v in enumerate(outputs)]
+        for k, v in enumerate(inputs):
+            self.found[v] = self._template(v, ("in", k))
+        for k, v in enumerate(outputs):
+            p = plan.placements.get(v)
+            if p is not None and p.where is Where.OUTPUT and v not in self.found:
+                self.found[v] = self.outputs[k]
+        self.views = Interpreter(dims)
+
+    def _template(self, v: Value, which: tuple[str, int]) -> Array:
+        array = np.empty(resolve(v.shape, self.dims), v.type.dtype.numpy)
+        start = array.ctypes.data
+        self.templates.append((start, start + max(array.nbytes, 1), which))
+        return array
+
+    def get(self, v: Value) -> Array:
+        if v not in self.found:
+            self.found[v] = self._make(v)
+        return self.found[v]
+
+    def buffer(self, shape: Sequence[int]) -> Array:
+        """An own buffer: rows of whole vectors, readable a little beyond its end."""
+        n = shape[-1]
+        padded = aligned((*shape[:-1], -(-n // LANES) * LANES), slack=4 * LANES)
+        return padded[..., :n]
+
+    def _make(self, v: Value) -> Array:
+        p = self.plan.placements.get(v)
+        if p is None:
+            if v.op is not None and isinstance(v.op.attrs, ConstAttrs):
+                return _padded(v.op.attrs.value.array)
+            raise CompileError(f"llvm: no placement for value %{v.hint} of type {v.type}")
+        if p.where is Where.BUFFER:
+            return self.buffer(resolve(v.shape, self.dims) or (1,)).reshape(resolve(v.shape, self.dims))
+        assert p.op is not None
+        if p.where is Where.VIEW:
+            return self._view(p.op)
+        assert p.of is not None
+        return self._inside(v, p.op, self.get(p.of), p.offset)
+
+    def _view(self, op: Op) -> Array:
+        for operand in op.operands:
+            self.views.bind(operand, self.get(operand))
+        self.views.run_op(op)
+        return self.views.env[op.result]
+
+    def _inside(self, v: Value, op: Op, container: Array, offset: int) -> Array:
+        """Where the operand ``v`` of ``op`` lies within the array of the op's result."""
+        a = op.attrs
+        if isinstance(a, ConcatAttrs):
+            size = resolve(v.shape, self.dims)[a.axis]
+            index = [slice(None)] * container.ndim
+            index[a.axis] = slice(offset, offset + size)
+            return container[tuple(index)]
+        if isinstance(a, TransposeAttrs):
+            return container.transpose(np.argsort(a.perm))
+        if isinstance(a, AxisAttrs):
+            return np.flip(container, a.axis)
+        return _reshape(container, resolve(v.shape, self.dims))
+
+    def locate(self, array: Array) -> Address:
+        """The address of a (view of an) array of this plan."""
+        at = array.__array_interface__["data"][0]
+        for start, end, which in self.templates:
+            if start <= at < end:
+                return Address(which, at - start)
+        return Address(None, at)
+
+
+def _reshape(array: Array, shape: tuple[int, ...]) -> Array:
+    """A reshape that only adds or drops dims of size one, as a view whatever the strides."""
+    sizes = iter([(n, s) for n, s in zip(array.shape, array.strides, strict=True) if n != 1])
+    strides = [next(sizes)[1] if n != 1 else 4 for n in shape]
+    return np.lib.stride_tricks.as_strided(array, shape, strides)
+
+
+def _padded(array: Array) -> Array:
+    """A constant in memory that may be read up to a vector beyond its end."""
+    if array.ndim == 0 or array.dtype != np.float32:
+        return array
+    out = aligned(array.shape, slack=4 * LANES)
+    out[...] = array
+    return out
+
+
+def row_stride(array: Array) -> int | None:
+    """The one stride (in floats) from row to row when all dims but the last are rows; None when there is none, or
+    when the lanes are not contiguous."""
+    if array.shape[-1] != 1 and array.strides[-1] != 4:
+        return None
+    dims = [(n, s) for n, s in zip(array.shape[:-1], array.strides[:-1], strict=True) if n != 1]
+    for (_, outer), (n, inner) in zip(dims, dims[1:], strict=False):
+        if outer != n * inner:
+            return None
+    return dims[-1][1] // 4 if dims else 0
+
+
+__all__ = ["ALIGN", "Address", "Arrays", "row_stride"]

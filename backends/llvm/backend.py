@@ -1,0 +1,121 @@
+"""The CPU backend's candidates for selection, and how a segment becomes a kernel."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from rnngraph.backends.registry import BuildContext, Constraint, Device, Implementation, Kernel, Machine
+from rnngraph.errors import CompileError
+from rnngraph.ir import F32, Dims, Graph, Op, Rnn, Scan, resolve
+from rnngraph.ir.table import OPS
+from rnngraph.phases.lanes import Unsupported
+from rnngraph.phases.stages import VIEWS, is_foldable_reshape, rows_stage, scan_stage
+from rnngraph.phases.static import is_static
+from rnngraph.runtime.segments import Segment
+
+COMPUTE = frozenset(name for name, d in OPS.items()
+                    if name == "matmul" or d.tags & {"elementwise", "reduce"})
+
+
+def _floats(op: Op, _: Device) -> bool | str:
+    for v in (*op.operands, *op.results):
+        if v.type.dtype is not F32 and not (op.name in ("scan", "rnn") and v.type.dtype.kind == "int"):
+            return f"%{v.hint or v.index} is {v.type}"
+    return True
+
+
+def _constant_weights(op: Op, _: Device) -> bool | str:
+    node = Rnn(op)
+    for layer in range(node.attrs.num_layers):
+        for d in range(len(node.attrs.reverses)):
+            for name, w in zip(("W", "R", "bW", "bR"), node.weights(layer, d), strict=True):
+                if not is_static(w):
+                    return f"{name} of layer {layer} is computed at run time"
+    return True
+
+
+def _phases(op: Op, _: Device) -> bool | str:
+    try:
+        scan_stage(op)
+    except Unsupported as e:
+        return str(e)
+    return True
+
+
+def _rows(op: Op, _: Device) -> bool | str:
+    try:
+        rows_stage([op])
+    except Unsupported as e:
+        return str(e)
+    return True
+
+
+def _lengths_are_input(op: Op, _: Device) -> bool | str:
+    lengths = Scan(op).lengths if op.name == "scan" else Rnn(op).lengths
+    return lengths is None or lengths.op is None or "lengths are computed by the graph"
+
+
+def _view(op: Op, _: Device) -> bool | str:
+    if op.name == "reshape" and not is_foldable_reshape(op):
+        return f"{op.operands[0].type} to {op.results[0].type} needs a copy"
+    return True
+
+
+def _native_seconds(op: Op, dims: Dims, machine: Machine) -> float:
+    steps = 0.0
+    if op.name == "scan":
+        steps = resolve((Scan(op).attrs.steps,), dims)[0]
+    elif op.name == "rnn":
+        steps = resolve(op.operands[0].shape, dims)[0] * Rnn(op).attrs.num_layers
+    return machine.cpu.seconds(op.opdef.cost(op, dims), steps=steps)
+
+
+def _no_seconds(op: Op, dims: Dims, machine: Machine) -> float:
+    return 0.0
+
+
+FLOATS = Constraint("f32", "native loops compute in f32", _floats)
+LENGTHS = Constraint("lengths", "lengths come in as an input", _lengths_are_input)
+
+IMPLEMENTATIONS = (
+    Implementation("llvm.rnn", "llvm", "cpu", frozenset({"rnn"}),
+                   (FLOATS, LENGTHS, Constraint("constant-weights", "weights are packed at compile time", _constant_weights)),
+                   _native_seconds),
+    Implementation("llvm.scan", "llvm", "cpu", frozenset({"scan"}),
+                   (FLOATS, LENGTHS, Constraint("phases", "the step's body splits into phases over rows and lanes", _phases)),
+                   _native_seconds),
+    Implementation("llvm.rows", "llvm", "cpu", COMPUTE,
+                   (FLOATS, Constraint("rows", "the op works row by row on the last axis", _rows)), _native_seconds),
+    Implementation("llvm.view", "llvm", "cpu", (VIEWS | {"concat"}) - {"const"},
+                   (FLOATS, Constraint("strides", "the result is a view of memory", _view)), _no_seconds),
+)
+
+
+class LlvmBackend:
+    """Native code for the CPU through LLVM: one code generator for every cell."""
+
+    name = "llvm"
+
+    def implementations(self) -> tuple[Implementation, ...]:
+        return IMPLEMENTATIONS
+
+    def build(self, graph: Graph, segment: Segment, context: BuildContext) -> Kernel:
+        """Compile one segment; CompileError when the pipeline has not scheduled it."""
+        from rnngraph.backends.llvm.cpu import host_target
+        from rnngraph.backends.llvm.kernel import NativeKernel, default_threads
+
+        schedule = getattr(context.artifacts.get("schedule"), "by_op", {}).get(segment.ops[0])
+        memory = getattr(context.artifacts.get("memory"), "by_op", {}).get(segment.ops[0])
+        if schedule is None or memory is None:
+            raise CompileError("llvm: the segment has no schedule; a pipeline for the cpu ends with "
+                               "select-implementation,schedule-phases,plan-memory")
+        threads = context.options.get("threads") or default_threads()
+        return NativeKernel(schedule, memory, segment.inputs, segment.outputs, host_target(), threads)
+
+
+@lru_cache(maxsize=1)
+def backend() -> LlvmBackend:
+    """The backend, made once."""
+    return LlvmBackend()
+
+

@@ -1,0 +1,125 @@
+"""A compiled segment: native code from the object cache, plans per size, calls through the thread pool."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rnngraph.backends.llvm import cache, jit
+from rnngraph.backends.llvm import copy as copying
+from rnngraph.backends.llvm.args import Slots, weight_slot
+from rnngraph.backends.llvm.cost import machine
+from rnngraph.backends.llvm.cpu import CpuTarget
+from rnngraph.backends.llvm.layout import pack, tilings
+from rnngraph.backends.llvm.microkernel import library
+from rnngraph.backends.llvm.plan import Plan, SegmentCode, StageCode
+from rnngraph.backends.llvm.pool import Pool, available_cores, run_alone, runtime_object
+from rnngraph.backends.llvm.stage import ENTRY, emit_stage
+from rnngraph.backends.llvm.tasks import Planner
+from rnngraph.ir import Array, Dims, Value
+from rnngraph.phases.memory import MemoryPlan
+from rnngraph.phases.stages import Schedule
+
+MAX_SIZES = 32  # bindings of the symbols whose plans are kept
+
+
+class NativeKernel:
+    """Runs one segment. Reentrant: every call in progress has a plan (buffers and tables) of its own."""
+
+    def __init__(self, schedule: Schedule, memory: MemoryPlan, inputs: Sequence[Value], outputs: Sequence[Value],
+                 target: CpuTarget, threads: int) -> None:
+        self.target = target
+        self.threads = threads
+        self.texts: dict[str, str] = {}
+        self.libraries: dict[str, jit.Library] = {}
+        stages = []
+        for stage in schedule.stages:
+            text = emit_stage(stage, target)
+            self.texts.setdefault(stage.name, text)
+            cut = tilings(stage.partition, target.width)
+            weights = {weight_slot(p, g, q): pack(group, q, cut[phase.n])
+                       for p, phase in enumerate(stage.partition.phases)
+                       for g, group in enumerate(phase.groups) for q in range(len(group.pieces))}
+            stages.append(StageCode(self.link(text, ENTRY), Slots(stage), cut, weights))
+        copy = self.link(copying.emit_copy(target), copying.ENTRY)
+        self.code = SegmentCode(schedule, memory, tuple(inputs), tuple(outputs), stages, copy)
+        self.machine = machine(target)
+        self.plans: OrderedDict[tuple[tuple[str, int], ...], list[Plan]] = OrderedDict()
+        self.lock = threading.Lock()
+        self.pool = shared_pool(threads) if threads > 1 else None
+
+    def link(self, text: str, entry: str) -> int:
+        """Compile (or take from the cache) and map a module; equal modules are mapped once."""
+        if text not in self.libraries:
+            objects = [cache.cached_object(text, self.target), library(self.target),
+                       runtime_object(self.target)]
+            self.libraries[text] = jit.Library(objects, [entry])
+        return self.libraries[text].address(entry)
+
+    def run(self, dims: Dims, inputs: Sequence[Array]) -> list[Array]:
+        """Arrays in the segment's input order to arrays in its output order."""
+        arrays = [_plain(a) for a in inputs]
+        shared = self.pool is not None and self.pool.try_acquire()
+        try:
+            plan = self.take(dims, self.threads if shared else 1)
+            outputs = plan.bind(arrays)
+            if plan.job.participants == 1:
+                run_alone(plan.job)
+            else:
+                assert self.pool is not None
+                self.pool.run(plan.job)
+        finally:
+            if shared and self.pool is not None:
+                self.pool.release()
+        self.give(dims, plan)
+        return outputs
+
+    def take(self, dims: Dims, threads: int) -> Plan:
+        """A free plan for these sizes, or a new one."""
+        key = (*sorted(dims.items()), ("threads", threads))
+        with self.lock:
+            free = self.plans.get(key)
+            if free:
+                self.plans.move_to_end(key)
+                return free.pop()
+        plan = Plan(self.code, dict(dims), threads, Planner, self.machine)
+        plan.key = key
+        return plan
+
+    def give(self, dims: Dims, plan: Plan) -> None:
+        with self.lock:
+            self.plans.setdefault(plan.key, []).append(plan)
+            while len(self.plans) > MAX_SIZES:
+                self.plans.popitem(last=False)
+
+    def artifacts(self) -> Mapping[str, str]:
+        """The LLVM IR and the assembly of every stage."""
+        out = {}
+        for k, (name, text) in enumerate(self.texts.items()):
+            stem = f"{k}-{name.replace('/', '.')}"
+            out[f"{stem}.ll"] = text
+            out[f"{stem}.s"] = jit.emit_assembly(text, self.target)
+        return out
+
+
+def _plain(array: Array) -> Array:
+    """C-contiguous, aligned, native byte order; float32 or an integer."""
+    dtype = array.dtype.newbyteorder("=")
+    if array.dtype.isnative and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    return np.require(array, dtype, ["C", "A"])
+
+
+@functools.cache
+def shared_pool(threads: int) -> Pool:
+    """The process's pool of that many threads: kernels take turns, a busy pool means one thread."""
+    return Pool(threads)
+
+
+def default_threads() -> int:
+    """The cores that this process may use."""
+    return available_cores()

@@ -1,0 +1,341 @@
+"""A segment ready to run for given sizes: buffers, argument tables, and a table of records per thread.
+
+Per call only the addresses of inputs and outputs are written into the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rnngraph.backends.llvm.args import Slots, has_row_scalars, most_row_scalars, weight_slot
+from rnngraph.backends.llvm.arrays import Arrays, row_stride
+from rnngraph.backends.llvm.copy import WORDS, copy_shape
+from rnngraph.backends.llvm.layout import Tiling, aligned
+from rnngraph.backends.llvm.pool import Job, records
+from rnngraph.backends.llvm.tasks import Planner, Record, Share
+from rnngraph.errors import CompileError
+from rnngraph.ir import Array, Dims, Op, Value, resolve
+from rnngraph.phases.lanes import Source
+from rnngraph.phases.memory import MemoryPlan
+from rnngraph.phases.stages import Carry, Schedule, Stage
+
+ROW_PAD = 16
+
+
+@dataclass(slots=True)
+class StageCode:
+    """A stage's native code: entry address, slots of its table, tilings, packed weights by slot name."""
+
+    address: int
+    slots: Slots
+    tilings: dict[int, Tiling]
+    weights: dict[str, Array]
+
+
+@dataclass(slots=True)
+class SegmentCode:
+    """What a plan needs of a compiled segment; the same for all sizes."""
+
+    schedule: Schedule
+    memory: MemoryPlan
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    stages: list[StageCode]
+    copy: int  # address of rg_copy
+
+
+@dataclass(slots=True)
+class _Words:
+    """All argument tables as one vector of i64, and where addresses of inputs and outputs go in it."""
+
+    words: list[int] = field(default_factory=list)
+    patches: dict[tuple[str, int], list[tuple[int, int]]] = field(default_factory=dict)
+
+
+class Plan:
+    """One instance may serve one call at a time."""
+
+    def __init__(self, code: SegmentCode, dims: Dims, threads: int, planner: type[Planner], machine: object) -> None:
+        self.code = code
+        self.dims = dims
+        self.stages: Sequence[Stage] = code.schedule.stages
+        self.arrays = Arrays(code.memory, code.inputs, code.outputs, dims)
+        self.keep: list[Array] = []
+        self.lengths: dict[Value, Array] = {}
+        self.tables = _Words()
+        self.relaid: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, input) -> copy, original
+        self.carries: dict[tuple[int, str], tuple[Array, Array]] = {}
+        self.copied: set[Value] = set()
+        self.starts = [self._stage_words(k) for k in range(len(self.stages))]
+        whole = frozenset(k for k, g in enumerate(code.memory.gangs) if self._has_inner_copies(g.stages))
+        made = planner(code.memory.gangs, self, machine, threads, whole).plan()  # type: ignore[arg-type]
+        made.rows[0].extend(self._output_copies())
+        self.threads = made.threads
+        self.finish(made.rows)
+        self.counters = list(made.counters.values())
+
+    def finish(self, rows: list[list[Record]]) -> None:
+        """Fix the tables' addresses and write them into the records (whose args are word offsets until now)."""
+        self.words = np.array(self.tables.words, np.int64)
+        base = int(self.words.ctypes.data)
+        fixed = [[(fn, base + 8 * args, *rest) if fn else (fn, args, *rest) for fn, args, *rest in thread]
+                 for thread in rows]
+        self.job = Job([records(thread) for thread in fixed])
+        self.patches = [(which, np.array([p for p, _ in at]), np.array([o for _, o in at], np.int64))
+                        for which, at in self.tables.patches.items()]
+        self.shapes = [resolve(v.shape, self.dims) for v in self.code.outputs]
+
+    # --- argument tables ------------------------------------------------------------------------------------------
+
+    def put(self, at: int, array: Array) -> None:
+        """Write the address of ``array`` at word ``at``, or remember it for every call."""
+        where = self.arrays.locate(array)
+        if where.base is None:
+            self.tables.words[at] = where.offset
+        else:
+            self.tables.patches.setdefault(where.base, []).append((at, where.offset))
+
+    def _stage_words(self, k: int) -> int:
+        stage, code = self.stages[k], self.code.stages[k]
+        start = len(self.tables.words)
+        self.tables.words += [0] * len(code.slots)
+        words = self.tables.words
+
+        def number(name: str, value: int) -> None:
+            words[start + code.slots[name]] = value
+
+        def memory(name: str, array: Array) -> None:
+            self.put(start + code.slots[name], array)
+
+        steps = resolve((stage.steps,), self.dims)[0] if stage.steps is not None else 1
+        number("t.first", steps - 1 if stage.reverse else 0)
+        number("t.step", -1 if stage.reverse else 1)
+        rows = int(np.prod(resolve(stage.rows, self.dims), dtype=np.int64))
+        number("rows", rows)
+        for name, (leaf, value) in stage.inputs.items():
+            array = self._input(k, name, leaf.source, value)
+            memory(name, array)
+            timed = leaf.source is Source.SEQUENCE
+            number(f"{name}.t", array.strides[0] // 4 if timed else 0)
+            rowwise = leaf.source in (Source.SEQUENCE, Source.CAPTURE)
+            number(f"{name}.r", self._row_stride(array, len(stage.rows), timed) if rowwise else 0)
+        for name, value in stage.outputs.items():
+            array = self._output(k, name, value)
+            memory(name, array)
+            number(f"{name}.t", array.strides[0] // 4 if stage.is_scan else 0)
+            number(f"{name}.r", self._row_stride(array, len(stage.rows), stage.is_scan))
+        for carry in stage.carries:
+            even, odd = self._carry(k, carry, rows)
+            memory(f"{carry.name}.0", even)
+            memory(f"{carry.name}.1", odd)
+            number(f"{carry.name}.r", even.strides[0] // 4)
+        for name, n in stage.partition.temporaries.items():
+            array = self._own((rows, n))
+            memory(name, array)
+            number(f"{name}.r", array.strides[0] // 4)
+        self._row_buffers(stage, code, rows, memory, number)
+        if stage.lengths is not None:
+            memory("lengths", self._lengths(stage.lengths, rows))
+        for name, packed in code.weights.items():
+            memory(name, packed)
+        return start
+
+    def _row_buffers(self, stage: Stage, code: StageCode, rows: int, memory: object, number: object) -> None:
+        parts = stage.partition
+        if not parts.reductions and not has_row_scalars(parts):
+            return
+        capacity = -(-rows // ROW_PAD) * ROW_PAD + ROW_PAD
+        number("row.capacity", capacity)  # type: ignore[operator]
+        for r, k in parts.reductions.items():
+            vectors = code.tilings[r.args[0].n].tiles * code.tilings[r.args[0].n].nv
+            memory(f"partial{k}", self._own((vectors, capacity)))  # type: ignore[operator]
+        if has_row_scalars(parts):
+            size = most_row_scalars(parts) * capacity
+            memory("scalars", self._own((MAX_THREADS, size)))  # type: ignore[operator]
+            number("scalars.part", -(-size // ROW_PAD) * ROW_PAD)  # type: ignore[operator]
+
+    def _own(self, shape: tuple[int, ...]) -> Array:
+        array = self.arrays.buffer(shape)
+        self.keep.append(array)
+        return array
+
+    def _input(self, k: int, name: str, source: Source, value: Value) -> Array:
+        """The array that a stage reads: the value's own, or a copy laid out as the stage needs it."""
+        array = self.arrays.get(value)
+        if source is Source.SCALAR:
+            return array
+        if source is Source.VECTOR:
+            return array if _lanes_ok(array) else self._relay(k, name, array)
+        timed = source is Source.SEQUENCE
+        fits = row_stride(array[0] if timed and len(array) else array) is not None
+        return array if fits or array.size == 0 else self._relay(k, name, array)
+
+    def _relay(self, k: int, name: str, array: Array) -> Array:
+        copy = self._own(array.shape)
+        self.relaid[(k, name)] = (copy, array)
+        return copy
+
+    def _output(self, k: int, name: str, value: Value) -> Array:
+        array = self.arrays.get(value)
+        body = array[0] if self.stages[k].is_scan and len(array) else array
+        if array.size and row_stride(body) is None:
+            raise CompileError(f"llvm: output {name} of stage {self.stages[k].name} has no single row stride")
+        return array
+
+    @staticmethod
+    def _row_stride(array: Array, rank: int, timed: bool) -> int:
+        if array.size == 0:
+            return 0
+        stride = row_stride(array[0] if timed else array)
+        assert stride is not None
+        return stride
+
+    def _carry(self, k: int, carry: Carry, rows: int) -> tuple[Array, Array]:
+        even = self._own((rows, carry.n))
+        odd = even if carry.mode.value == "in place" else self._own((rows, carry.n))
+        self.carries[(k, carry.name)] = (even, odd)
+        return even, odd
+
+    def _lengths(self, value: Value, rows: int) -> Array:
+        if value not in self.code.inputs:
+            raise CompileError(f"llvm: lengths must be an input of the segment, got %{value.hint}")
+        if value not in self.lengths:
+            self.lengths[value] = np.zeros(max(rows, 1), np.int64)
+        return self.lengths[value]
+
+    # --- records: the planner's Runner ------------------------------------------------------------------------------
+
+    def run(self, stage: int, begin: int, end: int, share: Share) -> Record:
+        s, address = self.stages[stage], self.code.stages[stage].address
+        rows = self.tables.words[self.starts[stage] + self.code.stages[stage].slots["rows"]]
+        lanes = (0, 1) if share.by_rows else (share.part, share.parts)
+        if s.is_scan:
+            return (address, self.starts[stage], begin, end, *lanes, *share.rows(rows), share.counter)
+        first, last = self._row_range(s, begin, end, rows)
+        r0, r1 = share.rows(last - first)
+        return (address, self.starts[stage], 0, 1, *lanes, first + r0, first + r1, share.counter)
+
+    def _row_range(self, s: Stage, begin: int, end: int, rows: int) -> tuple[int, int]:
+        """The rows of a rows stage that belong to steps [begin, end) of its gang."""
+        gang = next(g for g in self.code.memory.gangs if any(self.stages[k] is s for k in g.stages))
+        if gang.steps is None or len(s.rows) < 2:
+            return 0, rows
+        (steps,) = resolve((gang.steps,), self.dims)
+        each = rows // steps if steps else 0
+        return ((steps - end) * each, (steps - begin) * each) if gang.reverse else (begin * each, end * each)
+
+    def before(self, stage: int) -> list[Record]:
+        out = []
+        s = self.stages[stage]
+        for carry in s.carries:
+            out.append(self.copy(self.carries[(stage, carry.name)][0], self.arrays.get(carry.init)))
+        wanted = set(s.reads())
+        for part, join, _ in self.code.memory.copies:
+            if part not in self.copied and self._reaches(join, wanted):
+                out.append(self._join_copy(part, join))
+        return out
+
+    def _reaches(self, join: Value, wanted: set[Value]) -> bool:
+        """Whether one of the wanted values is the join or a view of it."""
+        todo = list(wanted)
+        while todo:
+            v = todo.pop()
+            if v is join:
+                return True
+            if v.op is not None and not any(v in s.writes() for s in self.stages):
+                todo.extend(v.op.operands)
+        return False
+
+    def _join_copy(self, part: Value, join: Value) -> Record:
+        self.copied.add(part)
+        offset = next(at for p, j, at in self.code.memory.copies if p is part and j is join)
+        op = join.op
+        assert op is not None
+        container = self.arrays.get(join)
+        return self.copy(self._part(container, op, part, offset), self.arrays.get(part))
+
+    def _part(self, container: Array, op: Op, part: Value, offset: int) -> Array:
+        axis = op.attrs.axis  # type: ignore[attr-defined]
+        index = [slice(None)] * container.ndim
+        index[axis] = slice(offset, offset + resolve(part.shape, self.dims)[axis])
+        return container[tuple(index)]
+
+    def after(self, stage: int) -> list[Record]:
+        s = self.stages[stage]
+        steps = resolve((s.steps,), self.dims)[0] if s.steps is not None else 0
+        out = []
+        for carry in s.carries:
+            if carry.final is not None:
+                buffers = self.carries[(stage, carry.name)]
+                out.append(self.copy(self.arrays.get(carry.final), buffers[steps % 2]))
+        return out
+
+    def copies(self, stage: int, begin: int, end: int) -> list[Record]:
+        out = []
+        for (k, _), (target, source) in self.relaid.items():
+            if k != stage:
+                continue
+            s = self.stages[stage]
+            gang = next(g for g in self.code.memory.gangs if stage in g.stages)
+            moving = gang.steps is not None and target.ndim > 2 and (s.is_scan or len(s.rows) > 1)
+            if moving:
+                (steps,) = resolve((gang.steps,), self.dims)  # type: ignore[arg-type]
+                at = slice(steps - end, steps - begin) if gang.reverse else slice(begin, end)
+                target, source = target[at], source[at]
+            elif begin > 0:
+                continue
+            out.append(self.copy(target, source))
+        return out
+
+    def _output_copies(self) -> list[Record]:
+        out = []
+        for part, join, _ in self.code.memory.copies:
+            if part not in self.copied:
+                out.append(self._join_copy(part, join))
+        for v in self.code.memory.output_copies:
+            out.append(self.copy(self.arrays.outputs[self.code.outputs.index(v)], self.arrays.get(v)))
+        return out
+
+    def copy(self, target: Array, source: Array) -> Record:
+        shape = copy_shape(target, source)
+        if shape is None:
+            raise CompileError(f"llvm: cannot copy an array of shape {source.shape} in one piece")
+        at = len(self.tables.words)
+        self.tables.words += [0, 0, *shape]
+        assert len(self.tables.words) - at == WORDS
+        self.put(at, target)
+        self.put(at + 1, source)
+        self.keep.append(source)
+        return (self.code.copy, at)
+
+    def _has_inner_copies(self, stages: Sequence[int]) -> bool:
+        """Whether a stage of the gang reads a join into which a value of the same gang must be copied."""
+        written = {v for k in stages for v in self.stages[k].writes()}
+        reads = {v for k in stages for v in self.stages[k].reads()}
+        return any(part in written and self._reaches(join, reads) for part, join, _ in self.code.memory.copies)
+
+    # --- a call -----------------------------------------------------------------------------------------------------
+
+    def bind(self, inputs: Sequence[Array]) -> list[Array]:
+        """Write this call's addresses; returns the fresh outputs. The inputs are C-contiguous."""
+        outputs = [np.empty(s, np.float32) for s in self.shapes]
+        arrays = {"in": inputs, "out": outputs}
+        for (kind, k), positions, offsets in self.patches:
+            self.words[positions] = offsets + arrays[kind][k].__array_interface__["data"][0]
+        for value, buffer in self.lengths.items():
+            given = inputs[self.code.inputs.index(value)]
+            buffer[: len(given)] = given
+        return outputs
+
+
+MAX_THREADS = 256
+
+
+def _lanes_ok(array: Array) -> bool:
+    return array.shape[-1] == 1 or array.strides[-1] == 4
+
+
+__all__ = ["Plan", "SegmentCode", "StageCode", "aligned", "weight_slot"]
