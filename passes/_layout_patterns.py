@@ -86,12 +86,35 @@ def _untransposed_axes(value: Value, perm: Perm) -> Perm | None:
 
 @pattern(ops.MATMUL)
 def matmul_of_transpose(op: Op, b: Builder) -> Values:
-    """transpose(x, p) @ w -> transpose(x @ w, p)   when p keeps the last axis and w is a matrix"""
+    """transpose(x, p) @ w -> transpose(x @ w, p)   when p keeps the last axis and w is a matrix
+
+    Where w makes rows longer, only towards another transpose: else there would be more to transpose, for nothing.
+    """
     x, w = op.operands
     found = transposed(x, op)
     if found is None or w.type.rank != 2 or found[1][-1] != x.type.rank - 1:
         return None
+    before, after = w.shape
+    shrinks = isinstance(before, int) and isinstance(after, int) and after <= before
+    if not shrinks and not _meets_transpose(op.result):
+        return None
     return [b.transpose(b.matmul(found[0], w), found[1])]
+
+
+def _meets_transpose(value: Value) -> bool:
+    """Whether a transpose follows, behind few ops that transposes sink below."""
+    stack, looks = [value], 0
+    while stack and looks < 32:
+        for user in stack.pop().users():
+            looks += 1
+            if user.opdef is ops.TRANSPOSE:
+                return True
+            if user.opdef in SINKS:
+                stack.append(user.result)
+    return False
+
+
+SINKS: Final = (*ELEMENTWISE, ops.MATMUL, ops.CONCAT, ops.SLICE, ops.SOFTMAX)
 
 
 @pattern(ops.CONCAT)

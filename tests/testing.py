@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,10 +32,17 @@ def assert_rewrites(before: str | Graph, pipeline: str, after: str | Graph | Non
     graph = parse(before) if isinstance(before, str) else before.clone()
     context = context or PassContext()
     run(pipeline, graph, context, verify_each=True)
-    assert canonical_text(graph) == canonical_text(before if after is None else after)
+    assert_same_text(canonical_text(graph), canonical_text(before if after is None else after))
     if remarks is not None:
-        assert [str(r) for r in context.remarks] == list(remarks)
+        assert_same_text("\n".join(map(str, context.remarks)), "\n".join(remarks))
     return graph
+
+
+def assert_same_text(got: str, expected: str) -> None:
+    """Equal texts, or an AssertionError that shows the lines that differ."""
+    if got != expected:
+        lines = difflib.unified_diff(expected.splitlines(), got.splitlines(), "expected", "got", lineterm="", n=20)
+        raise AssertionError("\n".join(lines))
 
 
 def random_inputs(graph: Graph, dims: Mapping[str, int] | None = None, seed: int = 0) -> dict[str, Array]:
