@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from rnngraph.errors import ShapeError, TraceError
-from rnngraph.ir import TensorType
 from rnngraph.nn.context import active
 from rnngraph.nn.initializers import IntShape
 from rnngraph.nn.tensor import Tensor
@@ -44,7 +43,7 @@ class States:
             return states[0]
         return dict(zip(self.names, states, strict=True)) if self.structure is dict else tuple(states)
 
-    def unpack(self, cell: Cell, new: Any) -> list[Tensor]:
+    def unpack(self, new: Any) -> list[Tensor]:
         """What ``step`` returned as the new state -> states in order; TraceError when it differs."""
         expected = {Tensor: "one tensor", dict: f"a dict with {', '.join(self.names)}"}.get(
             self.structure, f"{len(self.names)} tensors")
@@ -56,8 +55,7 @@ class States:
         else:
             found = list(new) if isinstance(new, tuple | list) and len(new) == len(self.names) else []
         if not found or not all(isinstance(t, Tensor) for t in found):
-            raise TraceError(f"{cell.label}: step must return {expected} as the new state, got "
-                             f"{_describe(new)}")
+            raise TraceError(f"step must return {expected} as the new state, got {_describe(new)}")
         return found
 
 
@@ -117,29 +115,41 @@ class Cell(WeightOwner):
             raise ShapeError(f"{self.label} was built for {self._input_size} features, got {input_size}")
 
     def checked_step(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """`step` on states in order, its result checked; every error names the cell."""
-        spec = States.of(self)
+        """`step` on states in order, its result checked; every error names the layer and the cell."""
         try:
-            result = self.step(x, spec.pack(states))
+            y, new = self._results(self.step(x, States.of(self).pack(states)))
+            self._check_states(states, new)
+            for tensor in (y, *new):
+                tensor.value()  # raises for a tensor of another trace or loop
         except AttributeError as e:
             if e.obj is not self:
                 raise
-            raise TraceError(f"{self.label}: step uses self.{e.name}, which does not exist; create it in "
-                             "build with self.add_weight(name, shape)") from e
+            raise TraceError(self._located(f"step uses self.{e.name}, which does not exist; create it in build with "
+                                           "self.add_weight(name, shape)")) from e
         except NotImplementedError:
-            raise TraceError(f"{self.label}: expected a method step(self, x, state), got none") from None
+            raise TraceError(self._located("expected a method step(self, x, state), got none")) from None
         except ShapeError as e:
-            message = str(e).removeprefix(f"layer {active().path!r}: ")
-            raise ShapeError(f"layer {active().path!r}: {self.label}: {message}") from e
+            raise ShapeError(self._located(str(e))) from e
+        except TraceError as e:
+            raise TraceError(self._located(str(e))) from e
+        return y, new
+
+    def _results(self, result: object) -> tuple[Tensor, list[Tensor]]:
         if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Tensor):
-            raise TraceError(f"{self.label}: step must return (y, new_state) with a tensor y, got "
-                             f"{_describe(result)}")
-        new = spec.unpack(self, result[1])
-        for name, old_t, new_t in zip(spec.names, states, new, strict=True):
-            if new_t.type != old_t.type:
-                raise TraceError(f"{self.label}: state {name!r} enters a step as {old_t.type} and leaves it "
-                                 f"as {new_t.type}; a state keeps its shape and dtype")
-        return result[0], new
+            raise TraceError(f"step must return (y, new_state) with a tensor y, got {_describe(result)}")
+        return result[0], States.of(self).unpack(result[1])
+
+    def _check_states(self, states: Sequence[Tensor], new: Sequence[Tensor]) -> None:
+        for name, before, after in zip(States.of(self).names, states, new, strict=True):
+            if after.type != before.type:
+                raise TraceError(f"state {name!r} enters a step as {before.type} and leaves it as {after.type}; "
+                                 "a state keeps its shape and dtype")
+
+    def _located(self, message: str) -> str:
+        """The message, saying once which layer and which cell it is about."""
+        layer = f"layer {active().path!r}: "
+        message = message.removeprefix(layer)
+        return message if message.startswith(("layer ", "cell ")) else f"{layer}{self.label}: {message}"
 
 
 def _state_shape(cell: Cell, size: object) -> IntShape:
@@ -157,8 +167,3 @@ def _describe(value: object) -> str:
     if isinstance(value, dict):
         return f"a dict with {', '.join(map(str, value))}"
     return f"{type(value).__name__} {value!r}"
-
-
-def state_type(batch: int | str, shape: IntShape, like: TensorType) -> TensorType:
-    """The type of a state [batch, *shape] in the dtype of the input."""
-    return like.with_shape((batch, *shape))

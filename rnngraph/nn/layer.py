@@ -73,6 +73,8 @@ class Layer(WeightOwner):
         """Build if needed, then `call`; a ShapeError names this layer."""
         try:
             if not self._built:
+                if self._path is None:
+                    self.assign_path(self.path)
                 self.setup(tensors_in(list(inputs))[0].shape)
                 self._built = True
             return self.call(*inputs, **kwargs)

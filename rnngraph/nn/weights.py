@@ -44,10 +44,10 @@ class Weight(Tensor):
         assert self._array is not None
         return self._array
 
-    def assign(self, values: Any) -> None:
-        """Set the values; ShapeError unless they are float32 of this shape."""
+    def assign(self, values: Any, layer: str | None = None) -> None:
+        """Set the values; ShapeError, naming the layer, unless they are float32 of this shape."""
         given = np.asarray(values)
-        where = f"layer {self.owner.path!r}: weight {self.name!r}"
+        where = f"layer {layer or self.owner.path!r}: weight {self.name!r}"
         if given.shape != self._type.shape:
             raise ShapeError(f"{where}: expected shape {list(self._type.shape)}, got {list(given.shape)}")
         if given.dtype != np.float32:
@@ -94,7 +94,7 @@ class WeightOwner:
     """What has weights of its own or of children: a layer or a cell."""
 
     name: str | None = None
-    _path: str = ""
+    _path: str | None = None
     _weights: dict[str, Weight]
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
@@ -167,7 +167,7 @@ class WeightOwner:
         before = {name: weight._array for name, weight in mine.items()}
         try:
             for name, weight in mine.items():
-                weight.assign(values[name])
+                weight.assign(values[name], self.path)
         except ShapeError:
             for name, weight in mine.items():
                 weight._array = before[name]

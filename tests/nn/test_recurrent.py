@@ -180,7 +180,8 @@ def test_one_matmul_per_gate_and_operand() -> None:
     (scan,) = [op for op in trace(LSTM(U), X).walk() if op.name == "scan"]
     products = [op for op in scan.blocks[0].ops if op.name == "matmul"]
     assert len(products) == 8
-    assert {op.operands[1].hint for op in products} == {f"{k}_{g}" for k in ("kernel", "recurrent_kernel") for g in "ifco"}
+    expected = {f"{k}_{g}" for k in ("kernel", "recurrent_kernel") for g in "ifco"}
+    assert {op.operands[1].hint for op in products} == expected
     assert all(op.layer == "lstm" for op in scan.walk())
 
 
