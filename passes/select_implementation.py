@@ -41,19 +41,27 @@ class Selection:
     decisions: list[Decision] = field(default_factory=list)
 
     def to_text(self) -> str:
-        """A row per decision, like ones (op, layer, candidate, verdict) added up; then every failure, once."""
-        rows: dict[tuple[str, ...], list[float | None]] = {}
-        for d in self.decisions:
-            rows.setdefault((d.op, d.layer, d.candidate, d.verdict, d.reason), []).append(d.seconds)
-        table = [("op", "layer", "candidate", "verdict", "estimate", "reason")]
-        for (op, layer, candidate, verdict, reason), seconds in rows.items():
-            times = f" x{len(seconds)}" if len(seconds) > 1 else ""
-            estimate = _duration(sum(s for s in seconds if s is not None)) if None not in seconds else "-"
-            table.append((op + times, layer or "-", candidate, verdict, estimate, reason))
+        """A row for each op, layer and candidate, like ones added up; one for all that was rejected alike; then every
+        constraint that failed, once."""
+        groups: dict[tuple[str, ...], list[Decision]] = {}
+        for d in sorted(self.decisions, key=lambda d: d.verdict == REJECTED):
+            place = () if d.verdict == REJECTED else (d.op, d.layer)
+            groups.setdefault((*place, d.candidate, d.verdict, d.reason), []).append(d)
+        table = [("op", "layer", "candidate", "verdict", "estimate", "reason"), *map(_row, groups.values())]
         widths = [max(len(row[i]) for row in table) for i in range(5)]
         lines = ["  ".join([*map(str.ljust, row[:5], widths), row[5]]) for row in table]
         failures = dict.fromkeys(f"  {f}" for d in self.decisions for f in d.failures)
         return "\n".join([*lines, *(["constraints that failed", *failures] if failures else [])])
+
+
+def _row(like: list[Decision]) -> tuple[str, str, str, str, str, str]:
+    """One line of the table for decisions that differ in op and layer at most."""
+    first = like[0]
+    ops, layers = (list(dict.fromkeys(names)) for names in ([d.op for d in like], [d.layer or "-" for d in like]))
+    seconds = [d.seconds for d in like if d.seconds is not None]
+    return ((ops[0] if len(ops) == 1 else "ops") + (f" x{len(like)}" if len(like) > 1 else ""),
+            layers[0] if len(layers) == 1 else f"{len(layers)} layers", first.candidate, first.verdict,
+            _duration(sum(seconds)) if seconds else "-", first.reason)
 
 
 @dataclass(frozen=True)

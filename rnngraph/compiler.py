@@ -31,8 +31,7 @@ VERIFY = (None, "each", "numeric")
 def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] | None = None, *,
             target: str = "auto", precision: str = "f32", pipeline: str | Pipeline = "default",
             threads: int | None = None, dims: Mapping[str, int] | None = None, verify: str | None = None,
-            dump: str | Path | None = None, seed: int = 0, training: bool = False,
-            lengths: bool = False) -> CompiledModel:
+            dump: str | Path | None = None, seed: int = 0, training: bool = False) -> CompiledModel:
     """Compile a model to something that runs on numpy arrays.
 
     model      a layer or function of `rnngraph.nn` (then ``inputs`` says what it is given), an
@@ -47,28 +46,23 @@ def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] |
                numbers
     dump       a folder to write the report into
     seed       for weights that the model has not got yet, and for dropout; ``training=True`` keeps dropout
-    lengths    make "lengths" an input of every call; without it, a call with ``lengths=`` compiles that
-               variant then
 
     Raises TraceError, ParseError, SelectionError (with every candidate and why not), CompileError.
 
     >>> import numpy as np, rnngraph as rg
-    >>> f = rg.compile("graph @g(%x: f32[B,2]) { %y = tanh %x : f32[B,2]  return y = %y }",
-    ...                pipeline="select-implementation")
-    >>> f(np.zeros((1, 2), np.float32))
-    array([[0., 0.]], dtype=float32)
+    >>> compiled = rg.compile(rg.nn.LSTM(4), rg.Input(("batch", "time", 3)))
+    >>> compiled(np.zeros((2, 5, 3), np.float32)).shape
+    (2, 4)
     """
     options = Options(target, precision, read_pipeline(pipeline) if isinstance(pipeline, str) else pipeline,
                       threads, dict(dims or {}), verify, seed)
     source = _source(model, inputs)
 
-    def build(with_lengths: bool, initial_state: bool) -> Program:
+    def build(lengths: bool, initial_state: bool) -> Program:
         start = time.perf_counter()
-        with_lengths |= lengths
         if isinstance(source, Layer):
-            graph = trace(source, inputs, lengths=with_lengths, initial_state=initial_state, training=training,
-                          seed=seed)
-        elif with_lengths or initial_state:
+            graph = trace(source, inputs, lengths=lengths, initial_state=initial_state, training=training, seed=seed)
+        elif lengths or initial_state:
             raise InputError(f"graph {source.name!r} takes {list(source.input_names)}; for lengths= or "
                              "initial_state= give the layer itself to compile, or trace it with them")
         else:

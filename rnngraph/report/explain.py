@@ -11,7 +11,7 @@ from rnngraph.rewrite import PassRecord
 def explain(report: Report) -> str:
     """Pipeline and remarks, then every artifact (selection, schedule, memory), then the kernels."""
     sections = ["\n".join(_head(report)), "\n".join(_passes(report))]
-    sections += [f"{name}\n{_indent(text)}" for name, text in report.artifacts.items()]
+    sections += [f"{name}\n{_indent(text)}" for name, text in report.artifacts.items() if text.strip()]
     kernels = [f"  {k.backend}: {k.ops} (built in {k.seconds * 1e3:.1f} ms)" for k in report.kernels]
     sections.append("\n".join(["kernels", *(kernels or ["  none: the outputs are inputs or constants"])]))
     return "\n\n".join(sections) + "\n"

@@ -30,7 +30,7 @@ def to_html(report: Report) -> str:
             _details("traced graph", "", _pre(report.trace))]
     body += [_pass(i, p) for i, p in enumerate(report.passes, 1)]
     for name, text in report.artifacts.items():
-        body += [f"<h2>{escape(name.capitalize())}</h2>", _pre(text)]
+        body += [f"<h2>{escape(name.capitalize())}</h2>", _pre(text)] if text.strip() else []
     body.append("<h2>Kernels</h2>")
     for k in report.kernels:
         body.append(f"<p><code>{escape(k.backend)}</code> {escape(k.ops)} "

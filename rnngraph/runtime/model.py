@@ -30,8 +30,7 @@ class CompiledModel:
     final one.
 
     >>> import numpy as np, rnngraph as rg
-    >>> double = rg.compile("graph @g(%x: f32[B]) { %y = add %x, %x : f32[B]  return y = %y }",
-    ...                     pipeline="select-implementation")
+    >>> double = rg.compile("graph @g(%x: f32[B]) { %y = add %x, %x : f32[B]  return y = %y }")
     >>> double(np.array([1, 2], np.float32))
     array([2., 4.], dtype=float32)
     """
@@ -94,8 +93,7 @@ class CompiledModel:
         """Arrays by name in, arrays by name out. "lengths" and states (``layer.h0``) may be among the inputs.
 
         >>> import numpy as np, rnngraph as rg
-        >>> neg = rg.compile("graph @g(%x: f32[B]) { %y = neg %x : f32[B]  return y = %y }",
-        ...                  pipeline="select-implementation")
+        >>> neg = rg.compile("graph @g(%x: f32[B]) { %y = neg %x : f32[B]  return y = %y }")
         >>> neg.run({"x": np.ones(1, np.float32)})
         {'y': array([-1.], dtype=float32)}
         """

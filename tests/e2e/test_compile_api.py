@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import rnngraph as rg
+from rnngraph import backends
 from rnngraph.compiler import Options, build_program
 from rnngraph.errors import (
     CompileError,
@@ -27,12 +28,21 @@ from rnngraph.errors import (
 )
 from rnngraph.ir import F32, I32, I64, Builder, Graph, TensorType, Value, build_graph, evaluate, ops
 from rnngraph.passes import pipeline
+from rnngraph.report.numeric import random_inputs
 from rnngraph.rewrite import Pass, PassContext, Pipeline
 from rnngraph.runtime.model import CompiledModel
 
 Values: TypeAlias = dict[str, Value]
 SELECT = "select-implementation"
 NEG = "graph @g(%x: f32[B,2]) { %y = neg %x : f32[B,2]  return y = %y }"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def reference_only() -> Iterator[None]:
+    """These tests are about the API, so they run on the backend that defines the numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(backends.BACKENDS, "llvm")
+        yield
 
 
 def recurrence(lengths: bool = False, initial_state: bool = False) -> Graph:
@@ -211,6 +221,40 @@ def test_threads_share_a_model() -> None:
     for i, y in enumerate(want):
         np.testing.assert_array_equal(plain[i], y)
         np.testing.assert_array_equal(masked[i], y)
+
+
+def layers() -> rg.Sequential:
+    return rg.Sequential([
+        rg.nn.Bidirectional(rg.nn.LSTM(6, return_sequences=True), name="bi"),
+        rg.nn.GRU(4, return_state=True, name="gru"),
+    ])
+
+
+@pytest.mark.parametrize("how", [{}, {"lengths": True}, {"initial_state": True},
+                                 {"lengths": True, "initial_state": True}], ids=str)
+def test_layers_through_the_default_pipeline(how: dict[str, bool]) -> None:
+    model = layers()
+    given = rg.Input(("batch", "time", 3))
+    compiled = rg.compile(model, given, verify="numeric")
+    inputs = random_inputs(rg.trace(model, given, **how), {"batch": 2, "time": 5})
+    want = evaluate(rg.trace(model, given, **how), inputs, float64=True)
+    got = compiled.run(inputs)
+    assert list(got) == list(want) == ["y", "gru.h"]
+    for name in want:
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-6)
+    applied = [str(r) for p in compiled.report.passes for r in p.remarks if r.kind == "applied"]
+    assert any("merge-bidirectional: bi: " in remark for remark in applied)
+
+
+def test_training_keeps_dropout_and_says_so_by_its_numbers() -> None:
+    def make() -> rg.Sequential:
+        return rg.Sequential([rg.nn.Dropout(0.5), rg.nn.LSTM(4)])
+
+    x = np.ones((2, 5, 3), np.float32)
+    plain, again, dropped = (rg.compile(make(), rg.Input(("batch", "time", 3)), training=t)(x)
+                             for t in (False, False, True))
+    np.testing.assert_array_equal(plain, again)
+    assert np.abs(np.asarray(plain) - np.asarray(dropped)).max() > 1e-3
 
 
 # --- bad inputs ------------------------------------------------------------------------------------------

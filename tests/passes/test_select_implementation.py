@@ -120,6 +120,24 @@ def test_fused_only_takes_rnn_alone() -> None:
     assert {op.name: op.impl for op in graph.block.body} == {"const": "", "neg": "", "rnn": "slow.op"}
 
 
+def test_what_is_rejected_alike_is_one_row() -> None:
+    ctx = context("auto")
+    run("select-implementation", parse("""graph @g(%x: f32[B,8]) {
+      %a = neg %x : f32[B,8] <layer = l1>
+      %b = tanh %a : f32[B,8] <layer = l2>
+      return b = %b
+    }"""), ctx)
+    assert selection(ctx).to_text() == """\
+op      layer     candidate  verdict   estimate  reason
+neg     l1        slow.op    chosen    2 ms      the only one whose constraints hold
+tanh    l2        slow.op    chosen    2 ms      the only one whose constraints hold
+ops x2  2 layers  fast.op    rejected  -         fails small
+neg     l1        gpu.op     rejected  -         fails gpu
+constraints that failed
+  small: at most 4 features (it has 8)
+  gpu: a GPU must be there"""
+
+
 def test_no_candidate_at_all() -> None:
     graph = parse("graph @g(%x: f32[B]) { %y = exp %x : f32[B] <layer = act>  return y = %y }")
     registry = Registry(REGISTRY.implementations, unavailable={"far": "not installed"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import rnngraph as rg
+from rnngraph import backends
 from rnngraph.backends.reference import ReferenceBackend, ReferenceKernel
 from rnngraph.backends.registry import BuildContext
 from rnngraph.errors import ImportModelError, ParseError
@@ -21,6 +22,14 @@ from rnngraph.report.numeric import deviation, random_inputs
 from rnngraph.runtime.segments import Segment
 
 PIPELINE = "dce,select-implementation"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def reference_only() -> Iterator[None]:
+    """These tests are about the API, so they run on the backend that defines the numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(backends.BACKENDS, "llvm")
+        yield
 
 
 def dense(layer: str = "dense") -> Graph:
