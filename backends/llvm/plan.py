@@ -67,6 +67,7 @@ class Plan:
         self.lengths: dict[Value, Array] = {}
         self.tables = _Words()
         self.relaid: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, input) -> copy, original
+        self.delivered: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, output) -> where it belongs, buffer
         self.carries: dict[tuple[int, str], tuple[Array, Array]] = {}
         self.copied: set[Value] = set()
         self.starts = [self._stage_words(k) for k in range(len(self.stages))]
@@ -179,11 +180,15 @@ class Plan:
         return copy
 
     def _output(self, k: int, name: str, value: Value) -> Array:
+        """The array that a stage writes: the value's own, or a buffer that is copied there chunk by chunk."""
         array = self.arrays.get(value)
         body = array[0] if self.stages[k].is_scan and len(array) else array
-        if array.size and row_stride(body) is None:
-            raise CompileError(f"llvm: output {name} of stage {self.stages[k].name} has no single row stride")
-        return array
+        if array.size == 0 or row_stride(body) is not None:
+            return array
+        buffer = self._own(array.shape)
+        self.delivered[(k, name)] = (array, buffer)
+        self.arrays.found[value] = buffer
+        return buffer
 
     @staticmethod
     def _row_stride(array: Array, rank: int, timed: bool) -> int:
@@ -274,15 +279,21 @@ class Plan:
         return out
 
     def copies(self, stage: int, begin: int, end: int) -> list[Record]:
+        return self._copies(self.relaid, stage, begin, end)
+
+    def deliveries(self, stage: int, begin: int, end: int) -> list[Record]:
+        return self._copies(self.delivered, stage, begin, end)
+
+    def _copies(self, pairs: dict[tuple[int, str], tuple[Array, Array]], stage: int, begin: int, end: int) -> list[Record]:
+        """Copies of the parts of (target, source) pairs that belong to steps [begin, end)."""
         out = []
-        for (k, _), (target, source) in self.relaid.items():
+        s = self.stages[stage]
+        gang = next(g for g in self.code.memory.gangs if stage in g.stages)
+        for (k, _), (target, source) in pairs.items():
             if k != stage:
                 continue
-            s = self.stages[stage]
-            gang = next(g for g in self.code.memory.gangs if stage in g.stages)
-            moving = gang.steps is not None and target.ndim > 2 and (s.is_scan or len(s.rows) > 1)
-            if moving:
-                (steps,) = resolve((gang.steps,), self.dims)  # type: ignore[arg-type]
+            if gang.steps is not None and target.ndim > 2 and (s.is_scan or len(s.rows) > 1):
+                (steps,) = resolve((gang.steps,), self.dims)
                 at = slice(steps - end, steps - begin) if gang.reverse else slice(begin, end)
                 target, source = target[at], source[at]
             elif begin > 0:

@@ -85,6 +85,9 @@ class Runner(Protocol):
     def copies(self, stage: int, begin: int, end: int) -> list[Record]:
         """Inputs that must be laid out anew for these steps."""
 
+    def deliveries(self, stage: int, begin: int, end: int) -> list[Record]:
+        """Outputs of these steps that must be copied to where they belong."""
+
 
 class Planner:
     """Fills `Tables` for the gangs of a segment."""
@@ -145,6 +148,7 @@ class Planner:
                 for t, share in zip(team, shares[s], strict=True):
                     self.tables.rows[t].append(self.call(s, begin, end, share))
                 self.tables.meet(team)
+                self.deliver(s, begin, end, team)
                 if end == chunks[-1][1]:
                     self.tables.rows[team[0]].extend(self.runner.after(s))
         if len(team) > 1:
@@ -154,6 +158,12 @@ class Planner:
         """What one thread does before the others may start: initial carries, inputs laid out anew."""
         records = self.runner.before(s) if first else []
         records = records + self.runner.copies(s, begin, end)
+        if records:
+            self.tables.rows[team[0]].extend(records)
+            self.tables.meet(team)
+
+    def deliver(self, s: int, begin: int, end: int, team: Sequence[int]) -> None:
+        records = self.runner.deliveries(s, begin, end)
         if records:
             self.tables.rows[team[0]].extend(records)
             self.tables.meet(team)
@@ -234,6 +244,7 @@ class Planner:
                 t = where[s]
                 self.lead(s, begin, end, [t], first=c == 0)
                 self.tables.rows[t].append(self.call(s, begin, end, Share()))
+                self.deliver(s, begin, end, [t])
                 if c == len(chunks) - 1:
                     self.tables.rows[t].extend(self.runner.after(s))
             self.tables.meet(team)
