@@ -45,7 +45,7 @@ def default_directory() -> Path | None:
 
 def object_key(text: str, target: CpuTarget, opt: int = 2) -> str:
     """The file name of the object: a sha256 over everything that decides its bytes."""
-    parts = (text, target.triple, target.cpu, target.features, str(opt), jit.llvm_version(),
+    parts = (text, target.triple, target.cpu, target.features, str(opt), jit.OBJECT_FORM, jit.llvm_version(),
              getattr(sys.modules["rnngraph"], "__version__", ""))
     digest = hashlib.sha256()
     for part in parts:
@@ -158,17 +158,22 @@ def _seal(key: str, data: bytes) -> bytes:
 
 def _read(path: Path) -> bytes | None:
     """The content of a plain file of ours that no other user may write; None for anything else."""
+    flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))  # those that exist here
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        handle = os.open(path, os.O_RDONLY | flags)
     except OSError:
         return None
-    with os.fdopen(handle, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+    try:
+        found = os.fstat(handle)
+        ours = os.name != "posix" or (found.st_uid == os.geteuid() and not found.st_mode & 0o022)
+        if not (ours and stat.S_ISREG(found.st_mode)):
             return None
-        if os.name == "posix" and (found.st_uid != os.geteuid() or found.st_mode & 0o022):
-            return None
-        return file.read()
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read()
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
 
 
 def _remove(path: str) -> None:

@@ -169,7 +169,7 @@ def runs_here(cpu: CpuTarget) -> bool:
 
 
 def host_target() -> CpuTarget:
-    """The target to use here: the native one, or what the environment variable RNNGRAPH_CPU (a level) restricts it to."""
+    """The target to use here: the native one, or the level that the environment variable RNNGRAPH_CPU names."""
     level = os.environ.get("RNNGRAPH_CPU") or "native"
     chosen = target(level)
     if not runs_here(chosen):

@@ -11,8 +11,10 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from rnngraph.backends.llvm.cpu import CpuTarget
+from rnngraph.backends.llvm.cpu import CpuTarget, native_target
 from rnngraph.errors import CompileError
+
+OBJECT_FORM = "pic small 1"  # part of the cache key: objects made in another way are not mixed with these
 
 _lock = threading.RLock()
 _state: dict[str, Any] = {}  # "llvm" -> the binding module, initialised; "jit" -> this process's LLJIT
@@ -31,11 +33,11 @@ def _llvm() -> Any:
         return _state["llvm"]
 
 
-def _machine(target: CpuTarget, opt: int, jit: bool) -> Any:
-    llvm = _llvm()
-    machine = llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=opt, reloc="default" if jit else "pic", jit=jit)
-    return machine
+def _machine(target: CpuTarget, opt: int) -> Any:
+    """Position-independent code in the small model, so that constants are read relative to the code; LLVM's default
+    for JITs would first load the address of each. The same objects serve a linker."""
+    return _llvm().Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=opt, reloc="pic", codemodel="small", jit=False)
 
 
 def _prepared(text: str, machine: Any) -> Any:
@@ -54,17 +56,16 @@ def _prepared(text: str, machine: Any) -> Any:
     return module
 
 
-def compile_object(text: str, target: CpuTarget, opt: int = 2, *, jit: bool = True) -> bytes:
-    """An object file of the IR text. ``opt`` is the code generator's level; ``jit=False``: for a linker (PIC)."""
-    machine = _machine(target, opt, jit)
-    module = _prepared(text, machine)
-    data: bytes = machine.emit_object(module)
+def compile_object(text: str, target: CpuTarget, opt: int = 2) -> bytes:
+    """An object file of the IR text, for `Library` or for a linker. ``opt`` is the code generator's level."""
+    machine = _machine(target, opt)
+    data: bytes = machine.emit_object(_prepared(text, machine))
     return data
 
 
 def emit_assembly(text: str, target: CpuTarget, opt: int = 2) -> str:
     """The assembly text that `compile_object` would encode."""
-    machine = _machine(target, opt, jit=True)
+    machine = _machine(target, opt)
     assembly: str = machine.emit_assembly(_prepared(text, machine))
     return assembly
 
@@ -73,9 +74,8 @@ def _lljit() -> Any:
     """This process's LLJIT. It only links objects, so one of them serves code made for every target."""
     with _lock:
         if "jit" not in _state:
-            from rnngraph.backends.llvm.cpu import native_target
-
-            _state["jit"] = _llvm().create_lljit_compiler(_machine(native_target(), 2, jit=True),
+            # JITLink keeps an object's parts in one block of memory: the small code model needs them near.
+            _state["jit"] = _llvm().create_lljit_compiler(_machine(native_target(), 2), use_jit_link=True,
                                                           suppress_errors=True)
         return _state["jit"]
 

@@ -129,7 +129,7 @@ def _body(rows: int, streams: Sequence[str], parts: int, setup: list[str],
             now, new = (block if u == 0 else f"{block}.{u}"), f"{block}.{u + 1}"
             out += _step(rows, streams, parts, u, block, now, new, target)
         out += [f"%{s}.{block}.next = getelementptr {vector}, ptr %{s}.{block}, i64 {count * parts}" for s in sources]
-        return out + [f"%k.{block}.next = add i64 %k.{block}, {count}"]
+        return [*out, f"%k.{block}.next = add i64 %k.{block}, {count}"]
 
     last = f"main.{UNROLL}"
     sections: list[tuple[str, list[str]]] = [
@@ -161,7 +161,7 @@ def _body(rows: int, streams: Sequence[str], parts: int, setup: list[str],
 
 def _step(rows: int, streams: Sequence[str], parts: int, u: int, block: str, now: str, new: str,
           target: CpuTarget) -> list[str]:
-    """One k. The smaller side is loaded first and kept, the other comes one vector at a time: any other order spills."""
+    """One k. The smaller side is loaded first and kept, the other comes vector by vector: any other order spills."""
     vector, align, fma = f"<{target.width} x float>", target.width * 4, _fma(target)
     tag = f"{block}.{u}"
 

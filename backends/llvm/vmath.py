@@ -134,8 +134,8 @@ def _tanh(e: Emit, b: Builder, x: IRValue) -> IRValue:
     grown = _exp_bounded(e, b, at_most(b, size, e.const(10.0)), 2.0)
     large = b.fsub(e.const(1.0), b.fdiv(e.const(2.0), b.fadd(grown, e.const(1.0))))
     square = b.fmul(x, x)
-    small = e.fma(b, b.fmul(x, square), horner(e, b, square, TANH_TERMS), x)
-    return b.select(b.fcmp_ordered("<", size, e.const(0.625)), small, copy_sign(e, b, large, x))
+    small = e.fma(b, b.fmul(size, square), horner(e, b, square, TANH_TERMS), size)
+    return copy_sign(e, b, b.select(b.fcmp_ordered("<", size, e.const(0.625)), small, large), x)
 
 
 def _erf(e: Emit, b: Builder, x: IRValue) -> IRValue:

@@ -38,8 +38,8 @@ def run_tile(level: str, rows: int, parts: int, a: F32, w: F32, acc: F32, k: int
 
 def expected(a: F32, w: F32, k: int) -> F32:
     """Sums in float64."""
-    sums = np.einsum("rk,knl->rnl", a[:, :k].astype(np.float64), w.astype(np.float64))
-    return sums.astype(np.float32)
+    sums: F32 = np.einsum("rk,knl->rnl", a[:, :k].astype(np.float64), w.astype(np.float64)).astype(np.float32)
+    return sums
 
 
 @pytest.mark.parametrize("level", TARGETS)
