@@ -83,7 +83,7 @@ class Cell(WeightOwner):
         ('batch', 4)
     """
 
-    state_size: StateSize
+    state_size: Any  # a StateSize; Any, since each cell knows which form its own has
     _input_size: int | None = None
 
     def __init__(self, state_size: StateSize | None = None) -> None:

@@ -99,7 +99,7 @@ class Model(LayerGroup):
 
     def __init__(self, inputs: Input | Sequence[Input], outputs: Tensor | Sequence[Tensor],
                  name: str | None = None) -> None:
-        self.inputs = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+        self.inputs = list(inputs) if isinstance(inputs, Sequence) else [inputs]
         given = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
         self.outputs = [s for s in given if isinstance(s, Symbol)]
         if not all(isinstance(x, Input) for x in self.inputs) or not self.inputs:

@@ -51,9 +51,9 @@ def trace(model: Layer, inputs: Input | Sequence[Input] | None = None, *, length
 
 
 def _inputs(model: Layer, inputs: Input | Sequence[Input] | None) -> list[Input]:
-    if inputs is None and isinstance(model, Model | Sequential):
-        inputs = model.inputs
     found = [inputs] if isinstance(inputs, Input) else list(inputs or ())
+    if inputs is None and isinstance(model, Model | Sequential):
+        found = list(model.inputs)
     if not found or not all(isinstance(x, Input) for x in found):
         raise TraceError("trace: expected an Input or a tuple of them, such as Input(('batch', 'time', 80)), "
                          f"got {inputs!r}")

@@ -148,14 +148,14 @@ def test_a_broken_cell(step: Any, size: Any, message: str) -> None:
 
 
 def test_an_op_error_names_layer_and_cell() -> None:
-    with pytest.raises(ShapeError, match="layer 'rnn': cell Broken: shapes .* do not broadcast"):
+    with pytest.raises(ShapeError, match=r"layer 'rnn': cell Broken: shapes .* do not broadcast"):
         trace(RNN(Broken(lambda x, h: (h, h + x))), X)
 
 
 def test_a_tensor_of_a_finished_trace() -> None:
     kept.clear()
     trace(RNN(Broken(leak_out)), X)
-    with pytest.raises(TraceError, match="layer 'rnn': cell Broken: .*tensor of a finished trace"):
+    with pytest.raises(TraceError, match=r"layer 'rnn': cell Broken: .*tensor of a finished trace"):
         trace(RNN(Broken(lambda x, h: (h, kept[0]))), X)
 
 
@@ -166,7 +166,7 @@ def test_a_tensor_from_inside_a_finished_loop() -> None:
         return h, h + kept[-1]
 
     model = Sequential([RNN(Broken(leak_out), return_sequences=True), RNN(Broken(second), name="second")])
-    with pytest.raises(TraceError, match="layer 'second': .*inside a finished loop"):
+    with pytest.raises(TraceError, match=r"layer 'second': .*inside a finished loop"):
         trace(model, X)
 
 

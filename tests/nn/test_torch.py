@@ -41,7 +41,8 @@ def build(kind: str, directions: int, layers: int) -> tuple[Sequential, Any]:
         stack.append(Bidirectional(one) if directions == 2 else one)
     model = Sequential(stack)
     model.build((None, None, I))
-    model.set_weights([w for k in range(layers) for s in ("", "_reverse")[:directions] for w in to_keras(kind, module, k, s)])
+    parts = [(k, suffix) for k in range(layers) for suffix in ("", "_reverse")[:directions]]
+    model.set_weights([w for k, suffix in parts for w in to_keras(kind, module, k, suffix)])
     return model, module.double()
 
 
