@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import click
+import numpy as np
 
 from rnngraph.demo.g2p import Pronouncer, Timing, measure
 from rnngraph.demo.g2p_checkpoint import load_checkpoint, phonemes, spell
@@ -70,13 +71,6 @@ def brief(report: Report) -> Iterator[str]:
 def conclusion(timing: Timing, compile_seconds: float, same: int) -> Iterator[str]:
     yield f"{same} of {timing.words} words have the phonemes that g2p-en's own numpy code gives"
     yield f"compiled in {compile_seconds * 1e3:.0f} ms; time per word, median of {timing.rounds} interleaved rounds:"
-    yield f"  {timing.numpy * 1e3:7.3f} ms  g2p-en's numpy code (the same steps and weights, numpy {_numpy_version()})"
-    yield f"  {timing.single * 1e3:7.3f} ms  compiled, word by word: {timing.numpy / timing.single:.1f}x faster"
-    yield (f"  {timing.batch * 1e3:7.3f} ms  compiled, the {timing.words} words as one batch: "
-           f"{timing.numpy / timing.batch:.1f}x faster")
-
-
-def _numpy_version() -> str:
-    import numpy
-
-    return numpy.__version__
+    yield f"  {timing.numpy * 1e3:7.3f} ms  g2p-en's numpy code: the same steps and weights, numpy {np.__version__}"
+    for seconds, how in ((timing.single, "word by word"), (timing.batch, f"the {timing.words} words as one batch")):
+        yield f"  {seconds * 1e3:7.3f} ms  compiled, {how}: {timing.numpy / seconds:.1f} times as fast"

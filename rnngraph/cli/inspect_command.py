@@ -67,11 +67,12 @@ def _scan(op: Op, attrs: ScanAttrs) -> dict[str, object]:
 
 def _rnn(op: Op, attrs: RnnAttrs) -> dict[str, object]:
     x = Rnn(op).x
-    return {
+    found: dict[str, object] = {
         "kind": "rnn", "layer": op.layer, "steps": x.shape[0], "mode": attrs.mode, "input": x.shape[2],
         "hidden": attrs.hidden, "layers": attrs.num_layers, "direction": attrs.direction,
         "lengths": attrs.lengths,
-    } | ({"reset after": attrs.reset_after} if attrs.mode == "gru" else {})
+    }
+    return found | {"reset after": attrs.reset_after} if attrs.mode == "gru" else found
 
 
 def _print(title: str, found: list[dict[str, object]]) -> None:

@@ -42,7 +42,7 @@ def command(model: str, shapes: tuple[str, ...], files: tuple[str, ...], out: st
         seconds.append(time.perf_counter() - start)
     if out:
         with Path(out).open("wb") as file:
-            np.savez(file, **dict(outputs))
+            np.savez(file, allow_pickle=False, **outputs)
     rows = {name: summary(array) for name, array in outputs.items()}
     if as_json:
         click.echo(json.dumps({"outputs": rows, "seconds": statistics.median(seconds)}))

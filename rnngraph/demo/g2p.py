@@ -122,24 +122,26 @@ class Timing:
     words: int
 
 
-def measure(compiled: Pronouncer, baseline: NumpyPronouncer, words: Sequence[Letters], rounds: int = 15) -> Timing:
-    """Time the three ways in turn, block by block, in one process.
+def measure(compiled: Pronouncer, baseline: NumpyPronouncer, words: Sequence[Letters], *, seconds: float = 2.0,
+            most: int = 25) -> Timing:
+    """Time the three ways in turn, block by block, in one process: 3 to ``most`` rounds, about ``seconds`` in all.
 
     Before each block there is a pause and one call that is not timed: a library's threads spin for a while after a
     call, and would take the cores from the next.
     """
-
-    def each(predict: Callable[[Letters], list[int]]) -> Callable[[], object]:
-        return lambda: [predict(list(w)) for w in words]
-
-    ways = (each(compiled.predict), lambda: compiled.predict_batch(words), each(lambda w: baseline.predict(list(w))))
-    seconds: list[list[float]] = [[] for _ in ways]
-    for _ in range(rounds):
-        for way, times in zip(ways, seconds, strict=True):
+    ways: tuple[Callable[[], object], ...] = (
+        lambda: [compiled.predict(w) for w in words],
+        lambda: compiled.predict_batch(words),
+        lambda: [baseline.predict(list(w)) for w in words],
+    )
+    times: list[list[float]] = [[] for _ in ways]
+    end = time.perf_counter() + seconds
+    while len(times[0]) < 3 or (len(times[0]) < most and time.perf_counter() < end):
+        for way, found in zip(ways, times, strict=True):
             time.sleep(0.01)
             way()
             start = time.perf_counter()
             way()
-            times.append((time.perf_counter() - start) / len(words))
-    single, batch, numpy = map(statistics.median, seconds)
-    return Timing(single, batch, numpy, rounds, len(words))
+            found.append((time.perf_counter() - start) / len(words))
+    single, batch, numpy = map(statistics.median, times)
+    return Timing(single, batch, numpy, len(times[0]), len(words))

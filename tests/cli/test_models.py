@@ -103,7 +103,7 @@ def test_run_a_graph(cli: Cli, tmp_path: Path) -> None:
     (["one.npy"], "missing input(s) ['b']"),
     (["one.npy"] * 3, "the model takes a, b, each once"),
     (["a=one.npy", "a=one.npy"], "each once"),
-    (["one.npy", "c=one.npy"], "'c'"),
+    (["one.npy", "b=one.npy", "c=one.npy"], "takes ['a', 'b']"),
     (["one.npy", "wide.npy"], "float64"),
     (["one.npy", "text.npy"], "text.npy: not a readable .npy file"),
     (["one.npy", "none.npy"], "none.npy: No such file"),

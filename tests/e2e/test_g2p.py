@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from rnngraph.demo.g2p_numpy import NumpyPronouncer
 from rnngraph.errors import ImportModelError, InputError, MissingExtraError
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLE = [tuple(line.split("\t")) for line in (ROOT / "tests/data/g2p_en_400.tsv").read_text().splitlines()]
+LINES = (ROOT / "tests" / "data" / "g2p_en_400.tsv").read_text().splitlines()
+TABLE = [(word, said) for word, _, said in (line.partition("\t") for line in LINES)]
 GOLDENS = Path(os.environ.get("RNNGRAPH_GOLDENS", ROOT.parent / "shared" / "goldens"))
 
 
@@ -111,7 +113,8 @@ def test_files_that_are_not_the_checkpoint(tmp_path: Path) -> None:
     short = tmp_path / "b.npz"
     np.savez(short, enc_emb=np.zeros(3, np.float32))
     wrong = tmp_path / "c.npz"
-    np.savez(wrong, **{n: np.zeros(s, np.float32) for n, s in SHAPES.items()} | {"fc_b": np.zeros(3, np.float32)})
+    arrays = {n: np.zeros(3 if n == "fc_b" else s, np.float32) for n, s in SHAPES.items()}
+    np.savez(wrong, allow_pickle=False, **arrays)
     for path, message in ((text, "not the checkpoint"), (short, "dec_emb"), (wrong, r"fc_b has shape \(3,\)")):
         with pytest.raises(ImportModelError, match=message):
             load_checkpoint(path)
@@ -119,7 +122,7 @@ def test_files_that_are_not_the_checkpoint(tmp_path: Path) -> None:
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def missing(name: str) -> None:
-        raise g2p_checkpoint.PackageNotFoundError(name)
+        raise PackageNotFoundError(name)
 
     monkeypatch.setattr(g2p_checkpoint, "distribution", missing)
     assert main(["demo", "word"]) == 2
