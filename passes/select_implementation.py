@@ -15,7 +15,7 @@ from rnngraph.ir.ops import CONST
 from rnngraph.rewrite import Pass, PassContext
 
 DEFAULT_STEPS, DEFAULT_SIZE = 100, 1
-CHOSEN, SLOWER, REJECTED = "chosen", "slower", "rejected"
+VERDICTS = CHOSEN, SLOWER, REJECTED = "chosen", "slower", "rejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class Selection:
     decisions: list[Decision] = field(default_factory=list)
 
     def to_text(self) -> str:
-        """A row for each op, layer and candidate, like ones added up; one for all that was rejected alike; then every
-        constraint that failed, once."""
+        """What was chosen for each op and layer; then what was slower or rejected, one row for all alike; then every
+        constraint that failed, once. Estimates of a row are added up."""
         groups: dict[tuple[str, ...], list[Decision]] = {}
-        for d in sorted(self.decisions, key=lambda d: d.verdict == REJECTED):
-            place = () if d.verdict == REJECTED else (d.op, d.layer)
+        for d in sorted(self.decisions, key=lambda d: VERDICTS.index(d.verdict)):
+            place = (d.op, d.layer) if d.verdict == CHOSEN else ()
             groups.setdefault((*place, d.candidate, d.verdict, d.reason), []).append(d)
         table = [("op", "layer", "candidate", "verdict", "estimate", "reason"), *map(_row, groups.values())]
         widths = [max(len(row[i]) for row in table) for i in range(5)]

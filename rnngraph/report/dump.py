@@ -14,6 +14,7 @@ from rnngraph.report.report import Report
 
 RESOURCES = "resources.npz"
 SUFFIXES = {"llvm-ir": ".ll", "asm": ".s", "cuda": ".cu", "ptx": ".ptx"}
+_OURS = re.compile(r"\d{3}-[a-z0-9\-]+\.rg|kernel-\d+-.*")
 
 
 def dump(report: Report, directory: Path) -> list[Path]:
@@ -21,9 +22,13 @@ def dump(report: Report, directory: Path) -> list[Path]:
 
     ``000-trace.rg``, then ``{i:03d}-{pass}.rg`` for each pass, with what it computed beside the graph and its
     remarks as ``//`` comments behind; ``resources.npz`` with the large constants that they refer to by key;
-    for each kernel ``kernel-{i}-{backend}.{ll,s,...}``; ``explain.txt``. `read` reads a stage back.
+    for each kernel ``kernel-{i}-{backend}.{ll,s,...}``; ``explain.txt``. `read` reads a stage back. Stages and
+    kernels of an earlier dump in the same folder are removed.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.iterdir():
+        if old.is_file() and _OURS.fullmatch(old.name):
+            old.unlink()
     files = {"000-trace.rg": report.trace}
     for i, p in enumerate(report.passes, 1):
         comments = [str(r) for r in p.remarks]
@@ -33,13 +38,19 @@ def dump(report: Report, directory: Path) -> list[Path]:
         files[f"{i:03d}-{_base_name(p.name)}.rg"] = p.after + behind
     for i, kernel in enumerate(report.kernels):
         for kind, text in kernel.artifacts().items():
-            files[f"kernel-{i}-{kernel.backend}{SUFFIXES.get(kind, f'.{kind}.txt')}"] = text
+            files[f"kernel-{i}-{kernel.backend}{_ending(kind)}"] = text
     files["explain.txt"] = report.explain()
     for name, text in files.items():
         (directory / name).write_text(text, encoding="utf-8")
     with (directory / RESOURCES).open("wb") as f:
         np.savez(f, allow_pickle=False, **report.resources)
     return [*(directory / n for n in files), directory / RESOURCES]
+
+
+def _ending(kind: str) -> str:
+    """``llvm-ir`` -> ``.ll``; a kind that is a file's name already stays one; any other is text."""
+    safe = re.sub(r"[^A-Za-z0-9_.\-]", "_", kind)
+    return SUFFIXES.get(kind) or (f"-{safe}" if Path(safe).suffix in SUFFIXES.values() else f"-{safe}.txt")
 
 
 def _base_name(text: str) -> str:

@@ -86,8 +86,8 @@ def test_auto_considers_every_target_and_cpu_only_its_own() -> None:
         table[target] = selection(ctx).to_text()
     assert table["cpu"] == """\
 op   layer  candidate  verdict  estimate  reason
-neg  -      slow.op    slower   2 ms      fast.op is estimated faster
-neg  -      fast.op    chosen   1 us      the lowest estimate"""
+neg  -      fast.op    chosen   1 us      the lowest estimate
+neg  -      slow.op    slower   2 ms      fast.op is estimated faster"""
     assert table["auto"].splitlines()[-3:] == [
         "neg  -      gpu.op     rejected  -         fails gpu",
         "constraints that failed",

@@ -88,6 +88,13 @@ def test_dump_writes_every_stage_and_each_parses_back(tmp_path: Path, report: Re
         np.testing.assert_array_equal(rg.ir.evaluate(graph, {"x": x})["y"], np.arange(30).reshape(5, 6))
 
 
+def test_a_second_dump_leaves_no_stage_of_the_first(tmp_path: Path, report: Report) -> None:
+    for name in ("007-old-pass.rg", "kernel-3-llvm.s", "notes.rg", "mine.txt"):
+        (tmp_path / name).write_text("")
+    written = report.dump(tmp_path)
+    assert set(tmp_path.iterdir()) == {*written, tmp_path / "notes.rg", tmp_path / "mine.txt"}
+
+
 def test_artifacts_and_remarks_are_comments(tmp_path: Path, report: Report) -> None:
     report.dump(tmp_path)
     lines = (tmp_path / "002-select-implementation.rg").read_text().splitlines()
@@ -104,7 +111,7 @@ class WithText(ReferenceKernel):
     """A kernel that has something to show."""
 
     def artifacts(self) -> Mapping[str, str]:
-        return {"llvm-ir": "; <ir>", "asm": "ret", "plan": "one step"}
+        return {"llvm-ir": "; <ir>", "asm": "ret", "plan": "one step", "0-a/b.ll": "; two"}
 
 
 def test_what_kernels_emit_is_dumped_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +124,7 @@ def test_what_kernels_emit_is_dumped_and_shown(tmp_path: Path, monkeypatch: pyte
     report.dump(tmp_path)
     kernels = {p.name: p.read_text() for p in tmp_path.glob("kernel-*")}
     assert kernels == {"kernel-0-reference.ll": "; <ir>", "kernel-0-reference.s": "ret",
-                       "kernel-0-reference.plan.txt": "one step"}
+                       "kernel-0-reference-plan.txt": "one step", "kernel-0-reference-0-a_b.ll": "; two"}
     page = report.to_html(tmp_path / "r.html").read_text()
     assert "; &lt;ir&gt;" in page
 
