@@ -7,6 +7,7 @@ than it gains. Compilations use a context of their own, so threads may compile a
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,8 @@ OBJECT_FORM = "pic small 1"  # part of the cache key: objects made in another wa
 _lock = threading.RLock()
 _state: dict[str, Any] = {}  # "llvm" -> the binding module, initialised; "jit" -> this process's LLJIT
 _names = itertools.count()
+if hasattr(os, "register_at_fork"):  # a child must not find the lock held by a thread that it does not have
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def _llvm() -> Any:

@@ -88,9 +88,17 @@ class _Runtime:
         return max(100, min(int(seconds * 500 / best), 100_000))
 
 
-@functools.cache
+_started: list[_Runtime] = []
+_starting = threading.Lock()
+
+
 def _runtime() -> _Runtime:
-    return _Runtime()
+    """The one runtime: never a second by a race of threads, which would unmap code that workers of the first run."""
+    if not _started:
+        with _starting:
+            if not _started:
+                _started.append(_Runtime())
+    return _started[0]
 
 
 def records(rows: Sequence[Sequence[int]]) -> NDArray[np.void]:
