@@ -23,7 +23,7 @@ def make_op(opdef: OpDef, operands: Sequence[Value] = (), attrs: Attrs = NO_ATTR
     try:
         types = opdef.infer(tuple(v.type for v in operands), attrs, blocks)
     except ShapeError as e:
-        raise ShapeError(f"layer {layer!r}: {e}") from None if layer else e
+        raise (ShapeError(f"layer {layer!r}: {e}") if layer else e) from None
     op = Op(opdef, attrs, layer, blocks=blocks)
     for block in blocks:
         block.parent = op

@@ -231,6 +231,11 @@ def _const_type(types: Types, attrs: ConstAttrs) -> Types:
     return (attrs.value.type,)
 
 
+def _cast_type(types: Types, attrs: CastAttrs) -> Types:
+    rules.expect_count("cast", types, 1)
+    return (types[0].with_dtype(attrs.dtype),)
+
+
 def _softmax_type(types: Types, attrs: AxisAttrs) -> Types:
     (t,) = rules.unary("softmax", types)
     rules.check_axis("softmax", attrs.axis, t.rank)
@@ -305,7 +310,7 @@ SOFTMAX = OpDef("softmax", lambda t, a, b: _softmax_type(t, a),
                 elementwise_cost(16.0), AxisAttrs)
 
 CONST = _move("const", _const_type, ConstAttrs, _const)
-CAST = _move("cast", lambda t, a: (t[0].with_dtype(a.dtype),), CastAttrs, _cast)
+CAST = _move("cast", _cast_type, CastAttrs, _cast)
 BROADCAST = _move("broadcast", lambda t, a: rules.broadcast(t, a.shape, a.axes), BroadcastAttrs, _broadcast)
 CONCAT = _move("concat", lambda t, a: rules.concat(t, a.axis), ConcatAttrs,
                lambda ctx, a, args: np.concatenate(args, axis=a.axis))

@@ -129,6 +129,8 @@ def slice_(types: Types, axis: int, start: int, size: Dim, step: int) -> Types:
     dim = t.shape[axis]
     if step < 1:
         raise fail("slice", f"step must be >= 1, got {step}")
+    if isinstance(size, int) and size < 0:
+        raise fail("slice", f"size must be >= 0, got {size}")
     if isinstance(dim, int):
         if not isinstance(size, int):
             raise fail("slice", f"size of a slice of {dim} must be an int, got {size!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from rnngraph.ir.text.lexer import Token, tokenize
 from rnngraph.ir.types import DTYPES, Dim, DType, TensorType
 
 T = TypeVar("T")
+_ESCAPE = re.compile(r"\\(.)")
 MAX_DEPTH = 64  # nested scans; deeper text is refused rather than overflowing the stack
 
 
@@ -249,10 +251,10 @@ class _Parser:
 
     def scan_options(self) -> dict[str, Any]:
         at = self.expect("{")
-        kinds: dict[str, type | tuple[type, ...]] = {"steps": (int, str), "reverse": bool, "pad": str}
+        kinds: dict[str, tuple[type, ...]] = {"steps": (int, str), "reverse": (bool,), "pad": (str,)}
         out: dict[str, Any] = {}
         for token, value in self.items("}", self.item):
-            if token.text not in kinds or not isinstance(value, kinds[token.text]):
+            if type(value) not in kinds.get(token.text, ()):
                 raise token.error(f"scan takes steps (a dim), reverse (bool), pad (word); got {token.text} = {value!r}")
             out[token.text] = value
         if "steps" not in out:
@@ -311,7 +313,7 @@ class _Parser:
         if token.kind == "word":
             return token.text
         if token.kind == "string":
-            return token.text[1:-1].replace("\\n", "\n").replace('\\"', '"').replace("\\\\", "\\")
+            return _ESCAPE.sub(lambda m: "\n" if m.group(1) == "n" else m.group(1), token.text[1:-1])
         raise token.error(f"expected a word or a string, got {token}")
 
     def type(self) -> TensorType:
