@@ -10,7 +10,7 @@ from rnngraph.errors import ShapeError, TraceError
 from rnngraph.nn.context import active
 from rnngraph.nn.initializers import IntShape
 from rnngraph.nn.tensor import Tensor
-from rnngraph.nn.weights import WeightOwner
+from rnngraph.nn.weights import NAME, WeightOwner
 
 StateSize: TypeAlias = int | Sequence[int | Sequence[int]] | Mapping[str, int | Sequence[int]]
 
@@ -30,6 +30,8 @@ class States:
         if isinstance(size, int):
             return cls(("h",), (_state_shape(cell, size),), Tensor)
         if isinstance(size, Mapping) and size:
+            if bad := [n for n in size if not isinstance(n, str) or not NAME.fullmatch(n)]:
+                raise TraceError(f"{cell.label}: a state's name is made of letters, digits, '_', '-' and '.', got {bad[0]!r}")
             return cls(tuple(size), tuple(_state_shape(cell, s) for s in size.values()), dict)
         if isinstance(size, Sequence) and not isinstance(size, str) and size:
             names = tuple(f"state{i}" for i in range(len(size)))

@@ -25,7 +25,7 @@ class LayerGroup(Layer):
         """The layers in order, a shared one once."""
         return list(self._layers)
 
-    def layer(self, name: str) -> Layer:
+    def get_layer(self, name: str) -> Layer:
         """The layer of a name; TraceError lists the names when there is none."""
         for layer in self._layers:
             if layer.name == name:

@@ -16,7 +16,7 @@ from rnngraph.nn.context import active
 from rnngraph.nn.initializers import Initializer, IntShape, to_initializer
 from rnngraph.nn.tensor import Tensor
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -188,6 +188,6 @@ class WeightOwner:
 
 def check_name(name: str | None) -> str | None:
     """A layer's name; TraceError unless it is made of letters, digits, "_", "-" and "."."""
-    if name is not None and not _NAME.fullmatch(name):
+    if name is not None and not NAME.fullmatch(name):
         raise TraceError(f"a layer's name is made of letters, digits, '_', '-' and '.', got {name!r}")
     return name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,6 +137,7 @@ def leak_out(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     (lambda x, h: (1.0, h), U, r"step must return \(y, new_state\) with a tensor y, got tuple of 2: \(float 1.0"),
     (lambda x, h: (h, h), "six", "state_size must be an int, a tuple of ints or shapes, or a dict"),
     (lambda x, h: (h, h), (), "state_size must be an int"),
+    (lambda x, h: (h, h), {"h 1": U}, "a state's name is made of letters, .* got 'h 1'"),
     (lambda x, h: (h, h), 0, "a state's size is a positive int or a tuple of them, got 0"),
     (lambda x, h: (h, h) if h else (x, x), U, "cannot take the truth value of the traced .*ops.where"),
     (lambda x, h: (h, np.asarray(h)), U, "cannot call a numpy function on the traced .*rnngraph.nn.ops"),
@@ -222,3 +225,10 @@ def test_ops_outside_of_a_trace() -> None:
     assert isinstance(cell, MinimalGatedUnit)
     with pytest.raises(TraceError, match="no trace is running"):
         cell.Wf + 1.0
+
+
+def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "custom_cell.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "scan carry(h = " in printed
+    assert "y (2, 5, 4)" in printed

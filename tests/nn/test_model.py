@@ -49,9 +49,9 @@ def test_names_are_those_of_keras() -> None:
                                                       "layer_normalization"]
     layers = {op.layer for op in trace(model, X).walk()}
     assert {"lstm", "lstm_1", "lstm_2", "bidirectional/forward", "bidirectional/backward"} <= layers
-    assert model.layer("lstm_1") is model.layers[2]
+    assert model.get_layer("lstm_1") is model.layers[2]
     with pytest.raises(TraceError, match="no layer 'gru'"):
-        model.layer("gru")
+        model.get_layer("gru")
 
 
 def test_one_layer_twice_in_a_row() -> None:

@@ -80,6 +80,21 @@ def test_initial_state(make: Callable[..., RNN], reference: Callable[[RNN], Step
     close(output(layer, feeds, initial_state=True), finals[0], TOLERANCE)
 
 
+@pytest.mark.parametrize(("batch", "steps", "features", "units"),
+                         [(1, 1, 1, 1), (1, 3, 2, 1), (2, 1, 1, 3), (0, 2, 3, 2)])
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_small_sizes(batch: int, steps: int, features: int, units: int, symbolic: bool) -> None:
+    layer = Bidirectional(LSTM(units, peepholes=True))
+    randomize(layer, (None, None, features))
+    small = some(batch, steps, features)
+    first = [np.zeros((batch, units))] * 2
+    halves = [np.zeros((0, units))] * 2 if batch == 0 else [
+        run(lstm({k: v for k, v in layer.weights.items() if k.startswith(d)}), small, first, backwards=b)[1][0]
+        for d, b in (("forward", False), ("backward", True))]
+    given = Input(("batch", "time", features) if symbolic else (batch, steps, features))
+    close(output(layer, {"x": small}, given), np.concatenate(halves, -1), 1e-12)
+
+
 def test_final_output_after_lengths_is_the_last_valid_one() -> None:
     layer = randomize(GRU(U))
     _, finals = run(gru(layer.weights, True), x, [zero], lengths=LENGTHS.tolist())
