@@ -18,11 +18,16 @@ SEARCH = 12  # how many ops back from a node's x a recurrent layer is looked for
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How a node's x comes from ``source``: through ``ops`` (transposes, dropout), with a dropout ``mask`` or none."""
+    """How a node's x comes from ``source``: through ``ops`` (transposes, dropout).
+
+    mask       the dropout mask on the way, or None
+    mask_perm  how the mask's axes stand to x's; drawn in x's layout it is the identity
+    """
 
     source: Value
     ops: tuple[Op, ...]
     mask: RandomMaskAttrs | None = None
+    mask_perm: tuple[int, ...] = (0, 1, 2)
 
     @property
     def rate(self) -> float:
@@ -30,33 +35,36 @@ class Link:
 
 
 def link(x: Value) -> Link | None:
-    """Follow ``x`` back through pairs of transposes and one dropout mask to a recurrent layer's output."""
-    passed: list[Op] = []
-    mask = None
+    """Follow ``x`` back through transposes that cancel and one dropout mask to a recurrent layer's output."""
+    found = Link(x, ())
+    perm = identity = tuple(range(x.type.rank))
     while True:
-        source, perm = untransposed(x)
-        if perm != tuple(range(x.type.rank)):
-            return None
+        source, inner = untransposed(x)
+        perm = tuple(inner[p] for p in perm)
+        passed = []
         while x is not source:
             assert x.op is not None
             passed.append(x.op)
             x = x.op.operands[0]
+        found = replace(found, source=x, ops=(*found.ops, *passed))
         if is_sequence(x):
-            return Link(x, tuple(passed), mask)
-        found = _dropout(x)
-        if found is None or mask is not None or x.op is None:
+            return found if perm == identity else None
+        dropout = _dropout(x)
+        if dropout is None or found.mask is not None or x.op is None:
             return None
-        passed.append(x.op)
-        x, mask = found
+        found = replace(found, ops=(*found.ops, x.op), mask=dropout[1],
+                        mask_perm=tuple(dropout[2][p] for p in perm))
+        x = dropout[0]
 
 
-def _dropout(x: Value) -> tuple[Value, RandomMaskAttrs] | None:
-    """``(y, mask)`` where x = y * random_mask of the same shape."""
+def _dropout(x: Value) -> tuple[Value, RandomMaskAttrs, tuple[int, ...]] | None:
+    """``(y, mask, perm)`` where x = y * transpose(mask, perm)."""
     if x.op is None or x.op.name != "mul":
         return None
     for y, m in (x.op.operands, x.op.operands[::-1]):
-        if m.op is not None and isinstance(m.op.attrs, RandomMaskAttrs):
-            return y, m.op.attrs
+        drawn, perm = untransposed(m)
+        if drawn.op is not None and isinstance(drawn.op.attrs, RandomMaskAttrs):
+            return y, drawn.op.attrs, perm
     return None
 
 
@@ -98,6 +106,14 @@ def _dropout_rate(a: Rnn, b: Rnn) -> str | None:
     return None
 
 
+def _mask_layout(a: Rnn, b: Rnn) -> str | None:
+    found = _link(b)
+    if found.mask is None or found.mask_perm == (0, 1, 2):
+        return None
+    return (f"dropout between {name(a)} and {name(b)} draws its mask in another layout than "
+            "[time, batch, features], in which a fused node draws it")
+
+
 CONSTRAINTS = (
     MODE, HIDDEN,
     PairConstraint("direction", "both layers run in the same direction(s)", _direction),
@@ -105,6 +121,7 @@ CONSTRAINTS = (
     PairConstraint("sole-consumer", "nothing else reads the sequence between the layers", _sole_consumer),
     PairConstraint("independent", "the upper layer starts from nothing that the lower one computes", _independent),
     PairConstraint("dropout", "dropout between all layers has one rate", _dropout_rate),
+    PairConstraint("mask-layout", "a dropout mask between the layers is drawn time first", _mask_layout),
 )
 
 

@@ -74,6 +74,17 @@ def test_dropout_between_is_absorbed() -> None:
     assert [(n.attrs.num_layers, n.attrs.dropout, n.attrs.seeds) for n in nodes] == [(3, 0.25, (7, 8))]
 
 
+def test_a_mask_that_is_transposed_with_its_sequence() -> None:
+    def body(n: Nodes, v: Values) -> Values:
+        y = n.rnn(v["x"], "a").y
+        drawn = n.b.op(ops.RANDOM_MASK, attrs=ops.RandomMaskAttrs(5, 0.5, y.shape))
+        dropped = n.b.mul(n.b.transpose(drawn, (1, 0, 2)), n.b.transpose(y, (1, 0, 2)))
+        return {"y": n.rnn(n.b.transpose(dropped, (1, 0, 2)), "b").y}
+
+    _, _, nodes = after(node_graph(body), "merge-stacked")
+    assert [(n.attrs.num_layers, n.attrs.dropout, n.attrs.seeds) for n in nodes] == [(2, 0.5, (5,))]
+
+
 def test_the_upper_pad_is_kept() -> None:
     def body(n: Nodes, v: Values) -> Values:
         a = n.rnn(v["x"], "a", lengths=v["lengths"])
@@ -131,6 +142,11 @@ def dropped(n: Nodes, v: Values) -> Values:
     return {"y": n.rnn(n.mask(a.y, 0.25, 1), "b").y}
 
 
+def batch_first(n: Nodes, v: Values) -> Values:
+    dropped = n.mask(n.b.transpose(n.rnn(v["x"], "a").y, (1, 0, 2)), 0.5, 1)
+    return {"y": n.rnn(n.b.transpose(dropped, (1, 0, 2)), "b").y}
+
+
 MISSES: dict[str, tuple[Body, str]] = {
     "mode": (chain({"mode": "gru"}), "layer b is of kind gru, layer a is of kind lstm"),
     "hidden": (chain({"hidden": 3}), "layer b has hidden size 3, layer a has 4"),
@@ -142,6 +158,8 @@ MISSES: dict[str, tuple[Body, str]] = {
     "independent": (decoder, "layer b starts from a state that layer a computes; in one node all states start "
                              "together"),
     "dropout": (dropped, "dropout between layer a and layer b is 0.25, inside layer a it is 0.5"),
+    "mask-layout": (batch_first, "dropout between layer a and layer b draws its mask in another layout than "
+                                 "[time, batch, features], in which a fused node draws it"),
 }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnngraph.ir import Graph, Rnn
+from rnngraph.ir import Graph, Rnn, ops
 from rnngraph.passes import run
 from rnngraph.rewrite import PassContext
 from tests.passes.cell_graphs import GATES, Variant, cell_graph
@@ -77,3 +78,32 @@ def test_raised_also_after_the_passes_that_usually_come_before(mode: str, layout
     graph = cell_graph(Variant(mode=mode, layout=layout, bias="two"))
     after = raised(graph, "canonicalize,fold-constants,cse,dce,hoist-invariant,raise-rnn,fold-constants,dce")
     assert_same_numbers(graph, after, rtol=0, atol=ATOL)
+
+
+def mutate(graph: Graph, rng: np.random.Generator) -> None:
+    """Break the step: another elementwise op, or another value of the same type as operand."""
+    (scan,) = (op for op in graph.walk() if op.name == "scan")
+    body = scan.blocks[0]
+    op = body.body[rng.integers(len(body.body))]
+    swaps = {1: (ops.TANH, ops.SIGMOID, ops.NEG, ops.RELU, ops.EXP), 2: (ops.ADD, ops.SUB, ops.MUL, ops.MAX)}
+    if ops.is_elementwise(op) and rng.random() < 0.5:
+        op.opdef = swaps[len(op.operands)][rng.integers(len(swaps[len(op.operands)]))]
+        return
+    if op.operands:
+        k = int(rng.integers(len(op.operands)))
+        before = [*body.args, *(r for o in body.ops[: body.ops.index(op)] for r in o.results)]
+        same = [v for v in before if v.type == op.operands[k].type]
+        if same:
+            op.set_operand(k, same[rng.integers(len(same))])
+
+
+@given(variants(), st.integers(0, 10_000), st.integers(1, 3))
+@settings(max_examples=100, deadline=None)
+def test_what_is_raised_from_a_broken_cell_still_has_its_numbers(variant: Variant, seed: int, count: int) -> None:
+    graph, rng = cell_graph(variant), np.random.default_rng(seed)
+    for _ in range(count):
+        mutate(graph, rng)
+    after = graph.clone()
+    run("raise-rnn", after)
+    if any(op.name == "rnn" for op in after.walk()):
+        assert_same_numbers(graph, after, rtol=1e-6, atol=ATOL)
