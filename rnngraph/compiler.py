@@ -67,7 +67,7 @@ def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] |
                              "initial_state= give the layer itself to compile, or trace it with them")
         else:
             graph = source
-        return build_program(graph, options, time.perf_counter() - start)
+        return build_program(graph, options, start)
 
     compiled = CompiledModel(build)
     if dump is not None:
@@ -97,8 +97,12 @@ class Options:
             raise CompileError(f"dims gives sizes >= 0 by symbol, got {bad}")
 
 
-def build_program(traced: Graph, options: Options, trace_seconds: float = 0.0) -> Program:
-    """Run the pipeline on a copy of ``traced``, cut the result into segments, let their backends build them."""
+def build_program(traced: Graph, options: Options, started: float | None = None) -> Program:
+    """Run the pipeline on a copy of ``traced``, cut the result into segments, let their backends build them.
+
+    ``started`` is when the work on it began (`time.perf_counter`), if that was earlier.
+    """
+    started = time.perf_counter() if started is None else started
     check(traced)
     graph = traced.clone()
     registry = backends.default_registry()
@@ -115,7 +119,7 @@ def build_program(traced: Graph, options: Options, trace_seconds: float = 0.0) -
         graph.name, options.target, options.precision,
         signature(graph.input_names, [v.type for v in graph.inputs]),
         signature(graph.output_names, [v.type for v in graph.outputs]),
-        traced.to_text(resources=False), records, resources=keeper.resources, trace_seconds=trace_seconds,
+        traced.to_text(resources=False), records, resources=keeper.resources,
         notes=[f"backend {name} is not available: {why}" for name, why in registry.unavailable.items()])
     segments, kernels = segment(graph), []
     for part in segments:
@@ -123,6 +127,7 @@ def build_program(traced: Graph, options: Options, trace_seconds: float = 0.0) -
         kernels.append(backends.load(part.backend).build(graph, part, context))
         report.kernels.append(KernelReport(part.backend, _summary(part), time.perf_counter() - start,
                                            kernels[-1].artifacts))
+    report.seconds = time.perf_counter() - started
     return Program(graph, segments, kernels, report)
 
 

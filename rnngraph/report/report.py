@@ -27,6 +27,7 @@ class Report:
 
     trace      the graph as it was traced, before any pass
     resources  the large constants that the texts refer to, by key
+    seconds    the whole compile: tracing, passes and their records, building
     """
 
     name: str
@@ -39,12 +40,7 @@ class Report:
     kernels: list[KernelReport] = field(default_factory=list)
     resources: dict[str, Array] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    trace_seconds: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """The whole compile: tracing, passes, building."""
-        return self.trace_seconds + sum(p.seconds for p in self.passes) + sum(k.seconds for k in self.kernels)
+    seconds: float = 0.0
 
     @property
     def artifacts(self) -> dict[str, str]:
