@@ -109,7 +109,7 @@ def _body(rows: int, streams: Sequence[str], parts: int, setup: list[str],
           addresses: dict[tuple[int, int], tuple[str, int]], target: CpuTarget) -> str:
     """Everything behind the signature. ``streams[n]`` is the weight pointer that vector n of a row comes from,
     ``parts`` the vectors of one k in a stream, ``addresses`` where each sum lives: (pointer, vector)."""
-    vector, align = f"<{target.width} x float>", target.width * 4
+    vector = f"<{target.width} x float>"
     cells = list(addresses)
     sources = sorted(set(streams))
 
@@ -134,9 +134,7 @@ def _body(rows: int, streams: Sequence[str], parts: int, setup: list[str],
     last = f"main.{UNROLL}"
     sections: list[tuple[str, list[str]]] = [
         ("", [*setup, "%fresh = icmp eq i64 %beta, 0", "br i1 %fresh, label %start, label %resume"]),
-        ("resume", [line for (r, n), (base, v) in addresses.items() for line in (
-            f"%at.{r}.{n} = getelementptr {vector}, ptr {base}, i64 {v}",
-            f"%old.{r}.{n} = load {vector}, ptr %at.{r}.{n}, align {align}")] + ["br label %start"]),
+        ("resume", [*_each_sum(addresses, target, "%old.{r}.{n} = load {vector}, {place}"), "br label %start"]),
         ("start", [*phis("first", ("", "entry"), ("old", "resume")), f"%whole = and i64 %K, {-UNROLL}",
                    "%long = icmp sgt i64 %whole, 0", "br i1 %long, label %main, label %rest"]),
         ("main", ["%k.main = phi i64 [ 0, %start ], [ %k.main.next, %main ]",
@@ -151,12 +149,22 @@ def _body(rows: int, streams: Sequence[str], parts: int, setup: list[str],
                   *pointers("tail", (".rest", "rest"), (".tail.next", "tail")),
                   *phis("tail", ("rest", "rest"), ("tail.1", "tail")), *steps(1, "tail"),
                   "%again = icmp slt i64 %k.tail.next, %K", "br i1 %again, label %tail, label %done"]),
-        ("done", [*phis("sum", ("rest", "rest"), ("tail.1", "tail")), *(line for (r, n), (base, v) in addresses.items()
-                  for line in (f"%to.{r}.{n} = getelementptr {vector}, ptr {base}, i64 {v}",
-                               f"store {vector} %sum.{r}.{n}, ptr %to.{r}.{n}, align {align}")), "ret void"]),
+        ("done", [*phis("sum", ("rest", "rest"), ("tail.1", "tail")),
+                  *_each_sum(addresses, target, "store {vector} %sum.{r}.{n}, {place}"), "ret void"]),
     ]
     return "".join((f"{label}:\n" if label else "") + "".join(f"  {line}\n" for line in lines)
                    for label, lines in sections) + "}\n"
+
+
+def _each_sum(addresses: dict[tuple[int, int], tuple[str, int]], target: CpuTarget, access: str) -> list[str]:
+    """The address of every sum, and the instruction that reads or writes it there."""
+    vector, side = f"<{target.width} x float>", "to" if access.startswith("store") else "from"
+    out = []
+    for (r, n), (base, position) in addresses.items():
+        place = f"ptr %{side}.{r}.{n}, align {target.width * 4}"
+        out += [f"%{side}.{r}.{n} = getelementptr {vector}, ptr {base}, i64 {position}",
+                access.format(vector=vector, r=r, n=n, place=place)]
+    return out
 
 
 def _step(rows: int, streams: Sequence[str], parts: int, u: int, block: str, now: str, new: str,
