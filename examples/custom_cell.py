@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rnngraph import ir, nn
+import rnngraph as rg
+from rnngraph import nn
 from rnngraph.nn.ops import sigmoid, tanh
 
 
@@ -23,12 +24,12 @@ class MinimalGatedUnit(nn.Cell):  # Zhou et al. 2016
 
 
 def main() -> None:
-    model = nn.Sequential([nn.RNN(MinimalGatedUnit(32), return_sequences=True, name="mgu"), nn.Dense(4, "softmax")])
-    graph = nn.trace(model, nn.Input(("batch", "time", 16)), lengths=True)
+    model = rg.Sequential([nn.RNN(MinimalGatedUnit(32), return_sequences=True, name="mgu"), nn.Dense(4, "softmax")])
+    graph = rg.trace(model, rg.Input(("batch", "time", 16)), lengths=True)
     print(graph)
 
     x = np.random.default_rng(0).normal(size=(2, 5, 16)).astype(np.float32)
-    y = ir.evaluate(graph, {"x": x, "lengths": np.array([5, 3], np.int32)})["y"]
+    y = rg.ir.evaluate(graph, {"x": x, "lengths": np.array([5, 3], np.int32)})["y"]
     print("y", y.shape, "at the first step:", y[0, 0].round(4))
 
 

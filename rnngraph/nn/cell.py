@@ -31,7 +31,8 @@ class States:
             return cls(("h",), (_state_shape(cell, size),), Tensor)
         if isinstance(size, Mapping) and size:
             if bad := [n for n in size if not isinstance(n, str) or not NAME.fullmatch(n)]:
-                raise TraceError(f"{cell.label}: a state's name is made of letters, digits, '_', '-' and '.', got {bad[0]!r}")
+                raise TraceError(f"{cell.label}: a state's name is made of letters, digits, '_', '-' and '.', got "
+                                 f"{bad[0]!r}")
             return cls(tuple(size), tuple(_state_shape(cell, s) for s in size.values()), dict)
         if isinstance(size, Sequence) and not isinstance(size, str) and size:
             names = tuple(f"state{i}" for i in range(len(size)))
