@@ -1,0 +1,117 @@
+"""rnngraph against PyTorch and ONNX Runtime, side by side: `python -m benchmarks.peers`.
+
+One process, the same weights, outputs compared. A round runs every library in turn: a pause of 10 ms (thread pools
+spin after a call and would rob the next library), one untimed call, then a timed block. An FMA probe brackets every
+round; rounds on a slowed-down machine are dropped. What is printed are medians, and the ratio of the better peer to
+rnngraph (above 1: rnngraph is faster).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+
+for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # numpy's own pool must not interfere
+    os.environ.setdefault(variable, "1")
+
+import numpy as np  # noqa: E402 - the variables above must be set first
+
+from benchmarks.libraries import LIBRARIES, Run  # noqa: E402
+from benchmarks.probe import FmaProbe  # noqa: E402
+from benchmarks.workloads import FIRST_MARKS, OTHERS, Workload, make_input, make_weights  # noqa: E402
+
+BLOCK_SECONDS = 0.03
+SLOW = 0.85  # a round whose probe is below this share of the best one is dropped
+
+
+@dataclass(slots=True)
+class Result:
+    """Median seconds per call by library, and the largest difference from rnngraph's output."""
+
+    load: Workload
+    seconds: dict[str, float]
+    difference: float
+    rounds: int
+    dropped: int
+
+    @property
+    def ratio(self) -> float:
+        """The better peer's time over ours."""
+        peers = [s for n, s in self.seconds.items() if n != "rnngraph"]
+        return min(peers) / self.seconds["rnngraph"]
+
+
+def block(run: Run, x: np.ndarray, calls: int) -> float:
+    """Median seconds of ``calls`` calls, after a pause and an untimed call."""
+    time.sleep(0.01)
+    run(x)
+    times = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        run(x)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def measure(load: Workload, threads: int, rounds: int, probe: FmaProbe) -> Result:
+    """Interleaved rounds of all libraries on one workload."""
+    weights, x = make_weights(load), make_input(load)
+    runs = {name: make(load, weights, threads) for name, make in LIBRARIES.items()}
+    ours = runs["rnngraph"](x)
+    difference = max(float(np.abs(run(x) - ours).max()) for run in runs.values())
+    calls = {name: max(3, min(200, int(BLOCK_SECONDS / block(run, x, 3)))) for name, run in runs.items()}
+    taken: list[tuple[float, dict[str, float]]] = []
+    for _ in range(rounds):
+        before = probe.gflops()
+        times = {name: block(run, x, calls[name]) for name, run in runs.items()}
+        taken.append((min(before, probe.gflops()), times))
+    best = max(speed for speed, _ in taken)
+    kept = [times for speed, times in taken if speed >= SLOW * best] or [times for _, times in taken]
+    seconds = {name: statistics.median(t[name] for t in kept) for name in runs}
+    return Result(load, seconds, difference, len(kept), len(taken) - len(kept))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table; with --json, machine-readable. Exit code 1 when --check is given and a mark is missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--all", action="store_true", help="more workloads than the four with a mark")
+    parser.add_argument("--only", help="workloads whose name contains this text")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args(argv)
+    loads = [w for w in FIRST_MARKS + (OTHERS if options.all or options.only else ())
+             if not options.only or options.only in w.name]
+    probe = FmaProbe()
+    results = []
+    if not options.json:
+        print(f"{options.threads} threads, probe {probe.gflops():.0f} GFLOP/s a core, medians of interleaved rounds, us")
+        print(f"{'workload':24}" + "".join(f"{n:>13}" for n in LIBRARIES) + f"{'ratio':>8}{'mark':>6}"
+              f"{'GFLOP/s':>9}{'max diff':>10}  rounds")
+    for load in loads:
+        r = measure(load, options.threads, options.rounds, probe)
+        results.append(r)
+        if not options.json:
+            cells = "".join(f"{r.seconds[n] * 1e6:13.0f}" for n in LIBRARIES)
+            print(f"{load.name:24}{cells}{r.ratio:8.2f}{load.mark or '':>6}"
+                  f"{load.flops / r.seconds['rnngraph'] / 1e9:9.1f}{r.difference:10.1e}  {r.rounds} of {r.rounds + r.dropped}",
+                  flush=True)
+    if options.json:
+        json.dump([{"workload": r.load.name, "seconds": r.seconds, "ratio": r.ratio, "mark": r.load.mark,
+                    "difference": r.difference, "rounds": r.rounds} for r in results], sys.stdout, indent=2)
+        print()
+    missed = [r.load.name for r in results if r.load.mark is not None and r.ratio < r.load.mark]
+    if options.check and missed:
+        print(f"below their mark: {', '.join(missed)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
