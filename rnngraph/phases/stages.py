@@ -108,6 +108,8 @@ def _source(v: Value, rank: int) -> Source:
 
 def is_lane_view(op: Op, rows: tuple[Dim, ...]) -> bool:
     """A move of lanes within ``rows``, which lane analysis turns into offsets."""
+    if not op.results:  # the return that delivers the value
+        return False
     a, shape = op.attrs, op.results[0].shape
     if isinstance(a, SliceAttrs | ConcatAttrs):
         return a.axis == len(rows) and shape[:-1] == rows
