@@ -58,12 +58,13 @@ def command(words: tuple[str, ...], as_json: bool) -> None:
 
 
 def brief(report: Report) -> Iterator[str]:
-    """The passes that changed the graph or said something, and what runs."""
+    """The passes that changed the graph, what they applied and missed, and what runs."""
     yield f"{', '.join(report.inputs)} -> {', '.join(report.outputs)}"
     for i, record in enumerate(report.passes, 1):
-        if record.changed or record.remarks:
+        remarks = [r for r in record.remarks if r.kind != "note"]
+        if record.changed or remarks:
             yield f"  {i:3d} {record.name:40} {op_counts(record)}"
-            yield from (f"        {remark}" for remark in record.remarks)
+            yield from (f"        {remark}" for remark in remarks)
     for kernel in report.kernels:
         yield f"  runs on {kernel.backend}: {kernel.ops}"
 
