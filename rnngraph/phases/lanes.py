@@ -182,6 +182,8 @@ class LaneAnalysis:
         if is_elementwise(op):
             self.lanes_of(v)
             self._check_float(v, allow_bool=True)
+            if op.name == "add" and (joined := self._joined_sum(v, off, n)) is not None:
+                return joined
             args = tuple(self.get(a, off, n) for a in op.operands)
             return Instance(Kind.ELEMENTWISE, v, off, n, args, level=max(a.level for a in args))
         if op.name == "matmul":
@@ -208,6 +210,35 @@ class LaneAnalysis:
             level = max(level, load.level)
             pieces.append(Piece(load, right, pos, m))
         return Instance(Kind.MATMUL, v, off, n, pieces=tuple(pieces), level=level)
+
+    def _joined_sum(self, v: Value, off: int, n: int) -> Instance | None:
+        """x @ W + b + h @ R as one accumulation over the pieces of both matmuls, then the other terms; None when the
+        sum does not have two matmuls of its own. Reassociates, so it rounds a little differently."""
+        terms = self._terms(v)
+        own = [t for t in terms if t.op is not None and t.op.name == "matmul" and self._is_own(t)]
+        if len(own) < 2:
+            return None
+        parts = [self.get(t, off, n) for t in own]
+        pieces = tuple(p for m in parts for p in m.pieces)
+        total = Instance(Kind.MATMUL, v, off, n, pieces=pieces, level=max(m.level for m in parts))
+        for rest in (self.get(t, off, n) for t in terms if t not in own):
+            level = max(total.level, rest.level)
+            total.index = len(self.memo)
+            total = Instance(Kind.ELEMENTWISE, v, off, n, (total, rest), level=level)
+        return total
+
+    def _terms(self, v: Value) -> list[Value]:
+        """The terms of a tree of additions whose inner sums nobody else uses."""
+        assert v.op is not None
+        out: list[Value] = []
+        for operand in v.op.operands:
+            inner = operand.op is not None and operand.op.name == "add" and self._is_own(operand)
+            out += self._terms(operand) if inner else [operand]
+        return out
+
+    def _is_own(self, v: Value) -> bool:
+        """Computed here, for one user only."""
+        return len(v.uses) == 1 and v not in self.leaves and v not in self.stored
 
     def _broadcast(self, op: Op, attrs: BroadcastAttrs, off: int, n: int) -> Instance:
         rank, source, v = len(self.rows), op.operands[0], op.result
