@@ -24,28 +24,49 @@ class HoistInputProjection(Pass):
     """Matmuls of a step of a sequence, or of a slice of its features, by outer weights move in front of the scan.
 
     Elementwise ops that read only their results, and values without a batch (biases), go along: one sequence
-    enters the scan either way. Scans with a known number of steps below ``min-steps`` stay as they are.
+    enters the scan either way. Scans with a known number of steps below ``min-steps`` stay as they are, and so do
+    scans whose batch (a known dim, or one that the user expects) is larger than ``max-batch``: then a step has rows
+    enough to reuse the projection's weights, and x @ W + h @ R is one accumulation that never leaves the cache.
     """
 
     name: ClassVar[str] = "hoist-input-projection"
     min_steps: int = 2
+    max_batch: int = 15
 
     def run(self, graph: Graph, context: PassContext) -> None:
-        _run(graph.block, self.min_steps, context)
+        self._run(graph.block, context)
+
+    def _run(self, block: Block, context: PassContext) -> None:
+        for op in block.body:
+            for body in op.blocks:
+                self._run(body, context)
+            if op.name == "scan" and not self._stays(op, context):
+                _hoist(op, self.min_steps, context)
+
+    def _stays(self, op: Op, context: PassContext) -> bool:
+        """Whether the batch is large enough for projection and recurrence to go together."""
+        s = Scan(op)
+        batch = next((v.shape[1] for v in s.xs if v.type.rank == 3), None)
+        rows = context.dims.get(batch) if isinstance(batch, str) else batch
+        if rows is None or rows <= self.max_batch or not _recurrent(s):
+            return False
+        if find(op, self.min_steps)[0].projections:
+            context.note(op.layer, f"the projection stays in the step: {rows} rows > max-batch = {self.max_batch}")
+        return True
 
 
-def _run(block: Block, min_steps: int, context: PassContext) -> None:
-    for op in block.body:
-        for body in op.blocks:
-            _run(body, min_steps, context)
-        if op.name != "scan":
-            continue
-        plan, misses = find(op, min_steps)
-        for miss in misses:
-            context.missed(miss, op.layer)
-        if plan.projections:
-            for sentence in apply(op, plan):
-                context.applied(op.layer, sentence)
+def _recurrent(s: Scan) -> bool:
+    """Whether a step multiplies a carry by weights."""
+    return any(op.opdef is MATMUL and op.operands[0] in s.carry_args for op in s.body.body)
+
+
+def _hoist(op: Op, min_steps: int, context: PassContext) -> None:
+    plan, misses = find(op, min_steps)
+    for miss in misses:
+        context.missed(miss, op.layer)
+    if plan.projections:
+        for sentence in apply(op, plan):
+            context.applied(op.layer, sentence)
 
 
 def find(scan: Op, min_steps: int) -> tuple[Plan, list[Miss]]:
