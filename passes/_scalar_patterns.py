@@ -100,7 +100,9 @@ def idempotent(op: Op, b: Builder) -> Values:
 
 @pattern(ops.SELECT)
 def select_known(op: Op, b: Builder) -> Values:
-    """select(c, x, x) -> x,  select(true, x, y) -> x,  select(false, x, y) -> y,  select(not c, x, y) -> select(c, y, x)"""
+    """select(c, x, x) -> x,  select(true, x, y) -> x,  select(false, x, y) -> y,
+    select(not c, x, y) -> select(c, y, x)
+    """
     c, x, y = op.operands
     if x is y:
         return [x]

@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 from hypothesis import strategies as st
 
-from rnngraph.ir import F32, F64, I32, Builder, Graph, TensorType, Value, ops, verify
+from rnngraph.ir import F32, F64, I32, Builder, Dim, Graph, TensorType, Value, ops, verify
 from rnngraph.ir.ops import AxisAttrs, RandomMaskAttrs
 
 UNARY = (ops.TANH, ops.SIGMOID, ops.RELU, ops.NEG, ops.ABS)
@@ -35,7 +35,8 @@ class RandomGraph:
 
     def grow(self, b: Builder, pool: list[Value], count: int, depth: int) -> list[Value]:
         steps = [self.unary, self.binary, self.broadcast, self.constant, self.matmul, self.slice, self.concat,
-                 self.transpose, self.reverse, self.reshape, self.reduce, self.select, self.cast, self.mask, self.softmax]
+                 self.transpose, self.reverse, self.reshape, self.reduce, self.select, self.cast, self.mask,
+                 self.softmax]
         for _ in range(count):
             b.layer = self.random.choice(self.layers)
             if depth < 2 and self.random.random() < 0.2:
@@ -71,7 +72,8 @@ class RandomGraph:
     def broadcast(self, b: Builder, pool: list[Value]) -> Value:
         x = self.pick(pool)
         place = self.random.randint(0, x.type.rank)
-        shape = (*x.shape[:place], self.random.choice([1, 2, "B"]), *x.shape[place:])
+        choices: list[Dim] = [1, 2, "B"]
+        shape = (*x.shape[:place], self.random.choice(choices), *x.shape[place:])
         if x.type.rank > 3:
             return x
         return b.broadcast(x, shape, tuple(i for i in range(len(shape)) if i != place))

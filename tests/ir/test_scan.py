@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
 from rnngraph.errors import InputError, ParseError
-from rnngraph.ir import Array, Graph, evaluate, expand_rnn, parse, to_text, verify
+from rnngraph.ir import Array, Graph, evaluate, expand_rnn, parse, resolve, to_text, verify
 from rnngraph.ir.builder import Builder
 from tests.testing import assert_same_numbers
 
@@ -145,7 +143,7 @@ def test_rnn(mode: str, after: bool, layers: int, direction: str, masked: bool) 
     graph = parse(rnn_text(mode, layers, direction, after, masked))
     rng = np.random.default_rng(7)
     dims = {"T": 4, "B": 3}
-    inputs: dict[str, Array] = {n: rng.standard_normal([dims.get(str(d), d) for d in v.shape])
+    inputs: dict[str, Array] = {n: rng.standard_normal(resolve(v.shape, dims))
                                 for n, v in zip(graph.input_names, graph.inputs, strict=True)}
     if masked:
         inputs["n"] = np.array([4, 0, 2], np.int32)

@@ -74,7 +74,8 @@ def test_floats_keep_their_bits(value: str) -> None:
     assert evaluate(again, {})["k"].tobytes() == np.float32(value).tobytes()
 
 
-@pytest.mark.parametrize("layer", ['quo"te', "back\\slash", "new\nline", "sp ace", "true", "nan", "ünïcode", "\\n", "a\\"])
+@pytest.mark.parametrize("layer", [
+    'quo"te', "back\\slash", "new\nline", "sp ace", "true", "nan", "ünïcode", "\\n", "a\\"])
 def test_odd_layer_names_survive(layer: str) -> None:
     graph = parse(VALID)
     for op in graph.walk():

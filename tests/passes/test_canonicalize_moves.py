@@ -59,7 +59,8 @@ T = "{perm = [1, 0, 2]} : f32[B,T,4]"
         "  %y = transpose %a {perm = [1, 0, 2]} : f32[T,B,4]",
         "%y = broadcast %v {shape = [T, B, 4], axes = [2]} : f32[T,B,4]", id="transpose of broadcast"),
     pytest.param(
-        f"%a = transpose %x {T}  %b = transpose %z {T}  %c = broadcast %v {{shape = [B, T, 4], axes = [2]}} : f32[B,T,4]"
+        f"%a = transpose %x {T}  %b = transpose %z {T}"
+        "  %c = broadcast %v {shape = [B, T, 4], axes = [2]} : f32[B,T,4]"
         "  %d = add %a, %b : f32[B,T,4]  %y = mul %d, %c : f32[B,T,4]",
         "%d = add %x, %z : f32[T,B,4]  %c = broadcast %v {shape = [T, B, 4], axes = [2]} : f32[T,B,4]"
         f"  %m = mul %d, %c : f32[T,B,4]  %y = transpose %m {T}", id="elementwise of transposes"),

@@ -125,7 +125,8 @@ def test_an_error_names_the_pass_and_how_to_repeat_it() -> None:
     with pytest.raises(IRError) as caught:
         Pipeline((Options(), Breaks())).run(parse(TEXT), PassContext(), verify_each=True)
     (note,) = caught.value.__notes__
-    assert note.startswith("in pass 1 (breaks), after options; repeat with\n  rnngraph opt GRAPH.rg --pipeline 'breaks'")
+    assert note.startswith("in pass 1 (breaks), after options; repeat with\n"
+                           "  rnngraph opt GRAPH.rg --pipeline 'breaks'")
     assert "graph @g(%x: f32[B,4]) {" in note
 
 

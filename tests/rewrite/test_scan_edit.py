@@ -8,7 +8,16 @@ import pytest
 from rnngraph.errors import IRError
 from rnngraph.ir import Builder, Scan, evaluate, parse, verify
 from rnngraph.rewrite.scan_edit import (
-    add_carry, add_x, add_y, fresh_name, keep, prune, set_next, simplify, sweep, unreverse,
+    add_carry,
+    add_x,
+    add_y,
+    fresh_name,
+    keep,
+    prune,
+    set_next,
+    simplify,
+    sweep,
+    unreverse,
 )
 
 TEXT = """graph @g(%x: f32[T,B], %z: f32[T,B], %h0: f32[B], %n: i32[B]) {
