@@ -18,4 +18,4 @@ for record in compiled.report.passes:
             print(remark)
 
 x = np.random.default_rng(0).standard_normal((3, 50, 80), dtype=np.float32)
-print(compiled(x).shape, compiled(x, lengths=[50, 31, 7]).shape)
+print(np.shape(compiled(x)), np.shape(compiled(x, lengths=[50, 31, 7])))

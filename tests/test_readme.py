@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 
 from rnngraph.cli.app import COMMANDS
+from rnngraph.demo.g2p_checkpoint import checkpoint_path
+from rnngraph.errors import MissingExtraError
 from rnngraph.ir import parse
 from rnngraph.passes import PASSES
 
@@ -75,6 +78,24 @@ def test_the_example_is_the_file_and_prints_what_is_shown(module: types.ModuleTy
     printed = NUMBER.sub("#", execute(source, module))
     shown = NUMBER.sub("#", marked(README, "output"))
     assert printed == shown, "\n".join(difflib.unified_diff(shown.splitlines(), printed.splitlines(), lineterm=""))
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "examples").glob("*.py")))
+def test_every_example_runs(name: str) -> None:
+    if "rnngraph.demo" in (ROOT / "examples" / name).read_text() and not _has_g2p():
+        pytest.skip("the package g2p-en is not installed")
+    done = subprocess.run([sys.executable, f"examples/{name}"], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def _has_g2p() -> bool:
+    try:
+        checkpoint_path()
+    except MissingExtraError:
+        return False
+    return True
 
 
 def test_the_readmes_cell(module: types.ModuleType) -> None:
