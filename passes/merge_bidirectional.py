@@ -11,8 +11,19 @@ from typing import ClassVar
 
 from rnngraph.ir import RNN, Block, Builder, Graph, Op, Rnn, Value, make_op, ops
 from rnngraph.passes.recognize.pairs import (
-    HIDDEN, LENGTHS, MODE, RESET_AFTER, PairConstraint, blocks, depends_on, first_failure, is_sequence,
-    name, runs_backwards, sort_block, untransposed,
+    HIDDEN,
+    LENGTHS,
+    MODE,
+    RESET_AFTER,
+    PairConstraint,
+    blocks,
+    depends_on,
+    first_failure,
+    is_sequence,
+    name,
+    runs_backwards,
+    sort_block,
+    untransposed,
 )
 from rnngraph.rewrite import Miss, Pass, PassContext
 
@@ -48,7 +59,8 @@ def _joined(a: Rnn, b: Rnn) -> str | None:
     if (a.y, b.y) in pairs:
         return None
     if (b.y, a.y) in pairs:
-        return f"the outputs of {name(a)} and {name(b)} are concatenated backward first; a fused node gives forward first"
+        return (f"the outputs of {name(a)} and {name(b)} are concatenated backward first; "
+                "a fused node gives forward first")
     return f"the outputs of {name(a)} and {name(b)} are not joined by a concat of forward and backward features"
 
 
@@ -102,7 +114,8 @@ def _candidates(block: Block) -> Iterator[tuple[Op, Op]]:
         if pair is None:
             continue
         a, b = (v.op for v in pair)
-        assert a is not None and b is not None
+        assert a is not None
+        assert b is not None
         if not _directed(a) or not _directed(b) or runs_backwards(a) == runs_backwards(b):
             continue
         joined.update((a, b))

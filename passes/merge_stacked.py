@@ -8,8 +8,20 @@ from typing import ClassVar
 from rnngraph.ir import RNN, Block, Builder, Graph, Op, Rnn, Value, make_op
 from rnngraph.ir.ops import RandomMaskAttrs
 from rnngraph.passes.recognize.pairs import (
-    HIDDEN, LENGTHS, MODE, RESET_AFTER, PairConstraint, blocks, depends_on, first_failure, is_recurrent, is_sequence,
-    name, sequences_of, sort_block, untransposed,
+    HIDDEN,
+    LENGTHS,
+    MODE,
+    RESET_AFTER,
+    PairConstraint,
+    blocks,
+    depends_on,
+    first_failure,
+    is_recurrent,
+    is_sequence,
+    name,
+    sequences_of,
+    sort_block,
+    untransposed,
 )
 from rnngraph.rewrite import Miss, Pass, PassContext
 

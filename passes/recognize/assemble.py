@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -39,19 +40,20 @@ class Assembler:
 
     def lift(self, value: Value) -> Value:
         """``value`` outside the scan; ops of the body that compute it from outside values are copied."""
-        op = value.op
-        if op is None or not op.is_inside(self.scan.body):
+        if value.op is None or value.op.parent is not self.scan.body:
             return value
-        if value not in self._lifted:
-            for v in op.operands:
-                self.lift(v)
-            self._insert_copy(op)
+        needed, stack = set[Op](), [value.op]
+        while stack:
+            op = stack.pop()
+            if op not in needed and op.results[0] not in self._lifted:
+                needed.add(op)
+                sources = (v.op for v in (*op.operands, *(v for block in op.blocks for v in block.captures())))
+                stack.extend(s for s in sources if s is not None and s.parent is self.scan.body)
+        for op in self.scan.body.ops:
+            if op in needed:
+                copy = self.b.insert(clone_op(op, dict(self._lifted)))
+                self._lifted.update(zip(op.results, copy.results, strict=True))
         return self._lifted[value]
-
-    def _insert_copy(self, op: Op) -> None:
-        copy = clone_op(op, dict(self._lifted))
-        self.b.insert(copy)
-        self._lifted.update(zip(op.results, copy.results, strict=True))
 
     # --- x ---------------------------------------------------------------------------------------------------
 
@@ -98,7 +100,7 @@ class Assembler:
 
     def _matrix(self, pieces: list[Piece], rows: int, cols: int) -> Value:
         pieces = sorted(pieces, key=lambda p: p.at)
-        apart = all(p.at + p.rows <= q.at for p, q in zip(pieces, pieces[1:], strict=False))
+        apart = all(p.at + p.rows <= q.at for p, q in pairwise(pieces))
         groups = [pieces] if apart else [[p] for p in pieces]
         total: Value | None = None
         for group in groups:
@@ -148,5 +150,6 @@ class Assembler:
         return self.b.const(np.full(shape, value, self.dtype.numpy), self.dtype)
 
 
-def _piece(coefficient: float, dot: Dot, at: int) -> Piece:
-    return Piece(coefficient, dot.weight, dot.row, dot.rows, dot.col, at)
+def _piece(coefficient: float, dot: Dot, first: int) -> Piece:
+    """``first``: where the dot's base starts in the node's x or h."""
+    return Piece(coefficient, dot.weight, dot.row, dot.rows, dot.col, first + dot.lo)

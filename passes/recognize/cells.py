@@ -128,7 +128,7 @@ def _one_state(step: Step) -> Cell:
 
 
 def _gru(step: Step, z: Polynomial, n: Polynomial) -> Cell:
-    for atom in dict.fromkeys(n.deep_atoms()):
+    for atom in n.deep_atoms():
         if not isinstance(atom, Apply) or atom.function not in ("sigmoid", "tanh"):
             continue
         for after, (product, rest) in ((True, n.collect(atom)), (False, _collect_base(n, atom))):
@@ -154,7 +154,7 @@ def _collect_base(poly: Polynomial, atom: Atom) -> tuple[Polynomial, Polynomial]
     for m, c in poly.terms.items():
         dot = next((a for a, _ in m), None) if len(m) == 1 else None
         if isinstance(dot, Dot) and (atom, 1) in dot.base:
-            plain = Dot(dot.base - {(atom, 1)}, dot.weight, dot.row, dot.rows, dot.col, dot.cols)
+            plain = Dot(dot.base - {(atom, 1)}, dot.lo, dot.weight, dot.row, dot.rows, dot.col, dot.cols)
             inside[frozenset([(plain, 1)])] = c
             del rest[m]
     return Polynomial(inside), Polynomial(rest)

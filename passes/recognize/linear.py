@@ -9,7 +9,17 @@ from rnngraph.ir import Value
 from rnngraph.passes.recognize import constraints as rules
 from rnngraph.passes.recognize.constraints import Refusal
 from rnngraph.passes.recognize.polynomial import (
-    ONE, Apply, Atom, Dot, Input, Monomial, Other, Polynomial, State, Vector, deep_atoms,
+    ONE,
+    Apply,
+    Atom,
+    Dot,
+    Input,
+    Monomial,
+    Other,
+    Polynomial,
+    State,
+    Vector,
+    deep_atoms,
 )
 from rnngraph.passes.recognize.step import Step
 
@@ -27,6 +37,10 @@ class Linear:
 def linear(step: Step, poly: Polynomial, gate: str, h: int) -> Linear:
     """The linear form of gate ``gate``'s pre-activation; Refusal when it has other terms. ``h``: index of the state."""
     out = Linear()
+    units = step.scan.inits[h].shape[1]
+    widths = {a.cols if isinstance(a, Dot) else a.n for a in poly.atoms() if isinstance(a, Dot | Vector)}
+    if widths - {units}:
+        raise Refusal(rules.TERM, gate=gate, what="some of the columns")
     for monomial, c in poly.terms.items():
         atom = _only(monomial)
         base = _only(atom.base) if isinstance(atom, Dot) else None
@@ -68,7 +82,7 @@ def _check_sequence(step: Step, value: Value, gate: str) -> None:
 
 def explain(step: Step, poly: Polynomial, monomial: Monomial, gate: str, h: int) -> Refusal:
     """The refusal that names what is wrong with one term of a pre-activation."""
-    deep = [a for atom, _ in monomial for a in deep_atoms(atom)]
+    deep = deep_atoms(atom for atom, _ in monomial)
     cell = [a for a in deep if isinstance(a, State) and a.index != h]
     dots = [atom for atom, _ in monomial if isinstance(atom, Dot)]
     if is_normalized(poly.deep_atoms()):

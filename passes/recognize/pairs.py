@@ -150,5 +150,6 @@ def _lengths(a: Rnn, b: Rnn) -> str | None:
 
 MODE = PairConstraint("mode", "both layers are of one kind (LSTM, GRU, RNN tanh, RNN relu)", _mode)
 HIDDEN = PairConstraint("hidden", "both layers have the same hidden size", _hidden)
-RESET_AFTER = PairConstraint("reset-after", "both GRUs apply the reset gate on the same side of the matmul", _reset_after)
+RESET_AFTER = PairConstraint(
+    "reset-after", "both GRUs apply the reset gate on the same side of the matmul", _reset_after)
 LENGTHS = PairConstraint("lengths", "both layers have the same lengths, or none", _lengths)

@@ -6,7 +6,7 @@ columns of a state, of the input, of a vector, one matmul term, a function of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -61,9 +61,10 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """``base @ weight[row : row+rows, col : col+cols]``; ``base`` is a product of atoms."""
+    """``base[:, lo : lo+rows] @ weight[row : row+rows, col : col+cols]``; ``base`` is a product of atoms."""
 
     base: Monomial
+    lo: int
     weight: Value
     row: int
     rows: int
@@ -141,10 +142,9 @@ class Polynomial:
         for m in self.terms:
             yield from (atom for atom, _ in m)
 
-    def deep_atoms(self) -> Iterator[Atom]:
-        """Every atom, also those inside functions and bases of matmuls."""
-        for atom in self.atoms():
-            yield from deep_atoms(atom)
+    def deep_atoms(self) -> list[Atom]:
+        """Every atom once, also those inside functions and bases of matmuls; outermost first."""
+        return deep_atoms(self.atoms())
 
     def __bool__(self) -> bool:
         return bool(self.terms)
@@ -163,10 +163,19 @@ def times(a: Monomial, b: Monomial) -> Monomial:
     return frozenset(powers.items())
 
 
-def deep_atoms(atom: Atom) -> Iterator[Atom]:
-    yield atom
-    if isinstance(atom, Apply):
-        yield from atom.argument.deep_atoms()
-    elif isinstance(atom, Dot):
-        for inner, _ in atom.base:
-            yield from deep_atoms(inner)
+def deep_atoms(atoms: Iterable[Atom]) -> list[Atom]:
+    """``atoms`` and every atom inside them, each once (shared parts make a walk without memory exponential)."""
+    found = dict.fromkeys(atoms)
+    stack = list(found)
+    while stack:
+        atom = stack.pop()
+        inner: Iterable[Atom] = ()
+        if isinstance(atom, Apply):
+            inner = atom.argument.atoms()
+        elif isinstance(atom, Dot):
+            inner = (a for a, _ in atom.base)
+        for a in inner:
+            if a not in found:
+                found[a] = None
+                stack.append(a)
+    return list(found)

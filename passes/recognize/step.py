@@ -13,8 +13,20 @@ import numpy as np
 
 from rnngraph.ir import Op, Scan, Value, ops
 from rnngraph.passes.recognize.polynomial import (
-    MAX_TERMS, ONE, Apply, Atom, Dot, Input, Monomial, Other, Polynomial, State, Vector,
+    MAX_TERMS,
+    ONE,
+    Apply,
+    Atom,
+    Dot,
+    Input,
+    Monomial,
+    Other,
+    Polynomial,
+    State,
+    Vector,
 )
+
+MAX_DEPTH = 80  # ops in a row that are read; what is deeper stays an atom, so that no body exhausts the stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +53,12 @@ class Step:
     def __init__(self, scan: Scan) -> None:
         self.scan = scan
         self._known: dict[View, Polynomial] = {}
-        self._varies: dict[Value, bool] = {}
+        self._depth = 0
+        self._varying = dict.fromkeys(scan.body.args)
+        for op in scan.body.ops:
+            inner = [v for block in op.blocks for v in block.captures()]
+            if any(v in self._varying for v in (*op.operands, *inner)):
+                self._varying.update(dict.fromkeys(op.results))
 
     def read(self, value: Value) -> Polynomial:
         """All columns of a value of the body."""
@@ -52,22 +69,15 @@ class Step:
 
     def varies(self, value: Value) -> bool:
         """Whether ``value`` depends on a state or a sequence, and so changes from step to step."""
-        if value not in self._varies:
-            op = value.op
-            if op is None:
-                self._varies[value] = value.block is self.scan.body
-            elif not op.is_inside(self.scan.body):
-                self._varies[value] = False
-            else:
-                inner = [v for block in op.blocks for v in block.captures()]
-                self._varies[value] = any(self.varies(v) for v in (*op.operands, *inner))
-        return self._varies[value]
+        return value in self._varying
 
     def _read(self, view: View) -> Polynomial:
         if view not in self._known:
+            self._depth += 1
             found = self._argument(view)
-            if found is None:
+            if found is None and self._depth <= MAX_DEPTH:
                 found = self._compute(view)
+            self._depth -= 1
             self._known[view] = Polynomial.of(self._leaf(view)) if found is None else found
         return self._known[view]
 
@@ -134,8 +144,9 @@ class Step:
         terms: dict[Monomial, float] = {}
         row = 0
         for piece in _pieces(View(left, 0, k, base=True, sequence=view.sequence)):
-            for m, c in self._read(piece).terms.items():
-                key: Monomial = frozenset([(Dot(m, *_rectangle(weight, row, piece.n, view.lo, view.n)), 1)])
+            rectangle = _rectangle(weight, row, piece.n, view.lo, view.n)
+            for m, c in self._read(_whole(piece)).terms.items():
+                key: Monomial = frozenset([(Dot(m, piece.lo, *rectangle), 1)])
                 terms[key] = terms.get(key, 0.0) + c
             row += piece.n
         return Polynomial(terms)
@@ -158,6 +169,12 @@ class Step:
             case "max" if 0.0 in (args[0].number, args[1].number):
                 return Polynomial.of(Apply("relu", args[0] + args[1]))
         return Polynomial.of(Apply(op.name, args[0])) if len(args) == 1 else None
+
+
+def _whole(view: View) -> View:
+    """All columns of the value, so that parts of one base are parts of equal atoms."""
+    n = view.value.shape[-1]
+    return replace(view, lo=0, n=n) if isinstance(n, int) else view
 
 
 def _product(a: Polynomial, b: Polynomial) -> Polynomial | None:
@@ -210,15 +227,15 @@ def _pieces(view: View) -> Iterator[View]:
 
 def _rectangle(weight: Value, row: int, rows: int, col: int, cols: int) -> tuple[Value, int, int, int, int]:
     """The same rectangle of the weight that slices and concats were made of, as far back as it lies in one."""
-    while weight.op is not None:
-        a, dims = weight.op.attrs, weight.op.operands[0].shape if weight.op.operands else ()
+    while (op := weight.op) is not None:
+        a, dims = op.attrs, op.operands[0].shape if op.operands else ()
         if isinstance(a, ops.SliceAttrs) and a.step == 1 and isinstance(dim := dims[a.axis], int):
             start = a.start if a.start >= 0 else dim + a.start
-            weight = weight.op.operands[0]
+            weight = op.operands[0]
             row, col = (row + start, col) if a.axis == 0 else (row, col + start)
         elif isinstance(a, ops.ConcatAttrs):
             lo, n = (row, rows) if a.axis == 0 else (col, cols)
-            found = _part(weight.op, a.axis, lo, n)
+            found = _part(op, a.axis, lo, n)
             if found is None:
                 break
             weight, lo = found

@@ -135,7 +135,7 @@ def cell_graph(v: Variant, seed: int = 0) -> Graph:
     """Inputs x [T,B,FEATURES], h and c [B,UNITS], lengths; outputs y, h_n, c_n."""
     def body(b: Builder, values: dict[str, Value]) -> dict[str, Value]:
         cell = Cell(v, seed)
-        states = {n: values[n] for n in ("h", "c") if n in values}
+        states = {n: s for n, s in values.items() if n in ("h", "c")}
         with b.named(v.layer):
             xs = cell.input_side(b, values["x"]) if v.hoisted else {"x": values["x"]}
 

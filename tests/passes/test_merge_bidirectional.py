@@ -137,7 +137,8 @@ MISSES: dict[str, tuple[Body, str]] = {
     "pad": (pair({"lengths": "lengths", "pad": "repeat"}, {"lengths": "lengths"}),
             "layer b pads its output with repeat, layer a with zero"),
     "independent": (from_the_other, "layer b starts from what layer a computes"),
-    "joined": (summed, "the outputs of layer a and layer b are not joined by a concat of forward and backward features"),
+    "joined": (summed, "the outputs of layer a and layer b are not joined by a concat of forward and backward "
+                       "features"),
 }
 
 

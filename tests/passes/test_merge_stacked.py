@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from rnngraph.ir import Value, ops
@@ -49,10 +51,10 @@ def test_an_intermediate_sequence_with_another_reader_stays() -> None:
         "missed: merge-stacked: two: layer two reads a sequence of layer one that layer act also consumes"])
 
 
-def stack(n: Nodes, x: Value, count: int, rates: tuple[float, ...] = (), **options: object) -> Values:
+def stack(n: Nodes, x: Value, count: int, rates: tuple[float, ...] = (), **options: Any) -> Values:
     out: Values = {}
     for k in range(count):
-        node = n.rnn(x, f"l{k}", **options)  # type: ignore[arg-type]
+        node = n.rnn(x, f"l{k}", **options)
         out |= {f"{r}{k}": v for r, v in zip("yhc", node.op.results, strict=False) if r != "y"}
         x = n.mask(node.y, rates[k], 7 + k) if k < len(rates) and rates[k] else node.y
     return out | {"y": x}
@@ -62,7 +64,7 @@ def stack(n: Nodes, x: Value, count: int, rates: tuple[float, ...] = (), **optio
     {"mode": "lstm"}, {"mode": "gru"}, {"mode": "gru", "reset_after": False}, {"mode": "rnn_tanh"},
     {"mode": "lstm", "direction": "reverse"}, {"mode": "lstm", "direction": "bidirectional"}], ids=str)
 @pytest.mark.parametrize("lengths", [False, True])
-def test_chains_of_three(options: dict[str, object], lengths: bool) -> None:
+def test_chains_of_three(options: dict[str, Any], lengths: bool) -> None:
     graph = node_graph(lambda n, v: stack(n, v["x"], 3, lengths=v["lengths"] if lengths else None, **options))
     _, _, nodes = after(graph, "merge-stacked")
     assert [(n.attrs.num_layers, n.op.layer) for n in nodes] == [(3, "l0+l1+l2")]

@@ -50,8 +50,9 @@ graph @g(%x: f32[T,B,1], %h0: f32[B,1], %c0: f32[B,1], %w: f32[2,4], %b: f32[4])
     %o = slice %a {axis = 1, start = 1, size = 1} : f32[B,1]
     %g = slice %a {axis = 1, start = 2, size = 1} : f32[B,1]
     %i = slice %a {axis = 1, start = 3, size = 1} : f32[B,1]
-    %one = const splat(1.0) : f32[B,1]
-    %f1 = add %f, %one : f32[B,1]
+    %one = const splat(1.0) : f32[]
+    %ones = broadcast %one {shape = [B, 1], axes = []} : f32[B,1]
+    %f1 = add %f, %ones : f32[B,1]
     %sf = sigmoid %f1 : f32[B,1]
     %so = sigmoid %o : f32[B,1]
     %tg = tanh %g : f32[B,1]
@@ -65,8 +66,7 @@ graph @g(%x: f32[T,B,1], %h0: f32[B,1], %c0: f32[B,1], %w: f32[2,4], %b: f32[4])
   } : f32[B,1], f32[B,1], f32[T,B,1]
   return y = %y, c = %c
 }
-""".replace("const splat(1.0) : f32[B,1]", "const splat(1.0) : f32[]\n    %ones = broadcast %one {shape = [B, 1], axes = []} : f32[B,1]"
-            ).replace("add %f, %one", "add %f, %ones")
+"""
 
 
 def columns(name: str, source: str, start: int, rows: str) -> str:
@@ -79,7 +79,7 @@ graph @g(%x: f32[T,B,1], %h0: f32[B,1], %c0: f32[B,1], %w: f32[2,4], %b: f32[4])
     + "".join(f"  %x{k} = slice %w {{axis = 0, start = 0, size = 1}} : f32[1,4]\n" + columns(f"w{k}", f"%x{k}", at, "1")
               for k, at in enumerate((3, 0, 2, 1)))
     + "  %wx = concat %w0, %w1, %w2, %w3 {axis = 1} : f32[1,4]\n"
-    + "".join(f"  %h{k}r = slice %w {{axis = 0, start = 1, size = 1}} : f32[1,4]\n" + columns(f"r{k}", f"%h{k}r", at, "1")
+    + "".join(f"  %u{k} = slice %w {{axis = 0, start = 1, size = 1}} : f32[1,4]\n" + columns(f"r{k}", f"%u{k}", at, "1")
               for k, at in enumerate((3, 0, 2, 1)))
     + """  %r = concat %r0, %r1, %r2, %r3 {axis = 1} : f32[1,4]
   %bi = slice %b {axis = 0, start = 3, size = 1} : f32[1]
@@ -113,9 +113,11 @@ def test_an_lstm_with_joined_weights_in_another_order() -> None:
 def test_a_scan_that_emits_more_than_h_stays() -> None:
     text = LSTM_BEFORE.replace("emit(y = %h1)", "emit(y = %h1, cs = %c1)").replace(
         "%h, %c, %y = scan", "%h, %c, %y, %cs = scan").replace(
-        "f32[B,1], f32[T,B,1]\n", "f32[B,1], f32[T,B,1], f32[T,B,1]\n").replace("return y = %y", "return cs = %cs, y = %y")
+        "f32[B,1], f32[T,B,1]\n", "f32[B,1], f32[T,B,1], f32[T,B,1]\n").replace(
+        "return y = %y", "return cs = %cs, y = %y")
     assert_rewrites(text, "raise-rnn", None, remarks=[
-        "missed: raise-rnn: output sequence cs is the cell state c of every step; a fused node gives only the last one"])
+        "missed: raise-rnn: output sequence cs is the cell state c of every step; "
+        "a fused node gives only the last one"])
 
 
 def weights(graph: Graph) -> list[str | None]:
@@ -171,3 +173,42 @@ def test_no_one_or_two_sequences_and_h_emitted_twice(reads: tuple[str, ...]) -> 
     (node,) = (Rnn(op) for op in after.walk() if op.name == "rnn")
     assert node.x.shape[2] == {0: 1, 1: 2, 2: 4}[len(reads)]
     assert_same_numbers(before, after, rtol=0, atol=1e-12)
+
+
+def test_a_negated_part_of_the_input_lands_on_its_rows() -> None:
+    state = TensorType(F32, ("B", 3))
+    inputs = {"x": TensorType(F32, ("T", "B", 4)), "h": state, "r": TensorType(F32, (3, 3)),
+              "w": TensorType(F32, (2, 3)), "v": TensorType(F32, (2, 3)), "u": TensorType(F32, (1, 3))}
+
+    def body(b: Builder, v: dict[str, Value]) -> dict[str, Value]:
+        def step(s: Builder, c: dict[str, Value], x: dict[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
+            right = s.matmul(s.mul(s.slice(x["x"], 1, 2, 2), -2.0), v["w"])
+            middle = s.matmul(s.slice(x["x"], 1, 1, 2), v["v"])  # overlaps with right
+            state_part = s.matmul(s.mul(s.slice(c["h"], 1, 1, 1), 3.0), v["u"])
+            h = s.tanh(s.add(s.add(right, s.matmul(c["h"], v["r"])), s.add(middle, state_part)))
+            return {"h": h}, {"y": h}
+
+        last, ys = b.scan({"h": v["h"]}, {"x": v["x"]}, step)
+        return {**last, **ys}
+
+    before = build_graph(inputs, body)
+    after = before.clone()
+    run("raise-rnn", after)
+    assert [op.name for op in after.walk() if op.name in ("scan", "rnn")] == ["rnn"]
+    assert_same_numbers(before, after, rtol=0, atol=1e-12)
+
+
+def test_a_very_long_step_is_no_cell_and_no_trouble() -> None:
+    def body(b: Builder, v: dict[str, Value]) -> dict[str, Value]:
+        def step(s: Builder, c: dict[str, Value], x: dict[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
+            h = s.add(c["h"], x["x"])
+            for _ in range(300):
+                h = s.add(s.mul(s.tanh(h), h), s.sub(h, s.sigmoid(h)))
+            return {"h": h}, {"y": h}
+
+        return b.scan({"h": v["h"]}, {"x": v["x"]}, step)[1]
+
+    graph = build_graph({"x": TensorType(F32, ("T", "B", 4)), "h": TensorType(F32, ("B", 4))}, body)
+    context = PassContext()
+    run("raise-rnn", graph, context, verify_each=False)
+    assert [r.kind for r in context.remarks] == ["missed"]

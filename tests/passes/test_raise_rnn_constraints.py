@@ -141,6 +141,14 @@ def dropout_gru(after: bool) -> Callable[[Builder, Value, Value, Values], Value]
     return step
 
 
+def half_reset(b: Builder, x: Value, h: Value, outer: Values) -> Value:
+    """A GRU whose reset gate uses only half of its columns."""
+    r, z = b.sigmoid(pre(b, x, h)), b.sigmoid(pre(b, x, h))
+    part = b.mul(b.slice(r, 1, 2, 2), b.slice(h, 1, 0, 2))
+    n = b.tanh(b.add(dense(b, x), dense(b, part)))
+    return b.add(n, b.mul(z, b.sub(h, n)))
+
+
 CASES: list[tuple[str, Graph, str]] = [
     ("states", graph(lambda b, s, x, o: {**Lstm()(b, s, x, o), "n": b.add(s["n"], 1.0)}, carries="hcn"),
      "the step carries 3 states (h, c, n); a fused node has h, or h and c"),
@@ -202,6 +210,8 @@ CASES: list[tuple[str, Graph, str]] = [
      "a matmul of gate i reads a tanh, neither x nor h"),
     ("term", graph(Lstm(gate=lambda b, g, v: b.op(ops.EXP, hidden_last(b, v)))),
      "gate i holds a term of a exp that is neither a matmul of x or h nor a bias"),
+    ("term", graph(one_state(half_reset), carries="h"),
+     "gate r holds a term of some of the columns that is neither a matmul of x or h nor a bias"),
     ("reset", graph(one_state(lambda b, x, h, o: gru(b, x, h, lambda r, h: dense(b, h))), carries="h"),
      "candidate n has no reset gate on h"),
     ("tied-gates", graph(tied), "gates i and f are one gate; a fused node would compute it twice"),

@@ -44,11 +44,11 @@ def test_recurrent_dropout_in_training_does_not_merge() -> None:
     _, nodes, missed = merged(*layers, training=True)
     assert [n.op.layer for n in nodes] == ["two"]
     assert missed == [
-        "missed: raise-rnn: one/forward: recurrent dropout multiplies the state h before the recurrent matmul of gate i",
-        "missed: raise-rnn: one/backward: recurrent dropout multiplies the state h before the recurrent matmul of gate i",
+        *(f"missed: raise-rnn: one/{d}: recurrent dropout multiplies the state h before the recurrent matmul of gate i"
+          for d in ("forward", "backward")),
         "missed: merge-bidirectional: one/backward: layer one/forward is not a fused rnn node: see raise-rnn",
-        "missed: merge-stacked: two: layer one/forward and layer one/backward, which layer two reads, are not one node: "
-        "see merge-bidirectional"]
+        "missed: merge-stacked: two: layer one/forward and layer one/backward, which layer two reads, are not one "
+        "node: see merge-bidirectional"]
     assert len(merged(*layers)[1]) == 1  # at inference there is no dropout
 
 
