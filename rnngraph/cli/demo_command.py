@@ -74,4 +74,4 @@ def conclusion(timing: Timing, compile_seconds: float, same: int) -> Iterator[st
     yield f"compiled in {compile_seconds * 1e3:.0f} ms; time per word, median of {timing.rounds} interleaved rounds:"
     yield f"  {timing.numpy * 1e3:7.3f} ms  g2p-en's numpy code: the same steps and weights, numpy {np.__version__}"
     for seconds, how in ((timing.single, "word by word"), (timing.batch, f"the {timing.words} words as one batch")):
-        yield f"  {seconds * 1e3:7.3f} ms  compiled, {how}: {timing.numpy / seconds:.1f} times as fast"
+        yield f"  {seconds * 1e3:7.3f} ms  compiled, one thread, {how}: {timing.numpy / seconds:.1f} times as fast"

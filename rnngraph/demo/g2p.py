@@ -69,12 +69,17 @@ def decoder_model(checkpoint: Mapping[str, FloatArray]) -> rg.nn.Model:
 
 
 class Pronouncer:
-    """The compiled encoder and decoder. ``predict`` takes letters as `spell` gives them, with the end mark."""
+    """The compiled encoder and decoder. ``predict`` takes letters as `spell` gives them, with the end mark.
 
-    def __init__(self, checkpoint: Mapping[str, FloatArray] | None = None, *, target: str = "auto") -> None:
+    One thread by default: a step of one word is about 0.1 ms of work, too little to share with other threads unless
+    the machine has nothing else to do.
+    """
+
+    def __init__(self, checkpoint: Mapping[str, FloatArray] | None = None, *, target: str = "auto",
+                 threads: int = 1) -> None:
         checkpoint = checkpoint or load_checkpoint()
-        self.encoder = rg.compile(encoder_model(checkpoint), target=target)
-        self.decoder = rg.compile(decoder_model(checkpoint), target=target)
+        self.encoder = rg.compile(encoder_model(checkpoint), target=target, threads=threads)
+        self.decoder = rg.compile(decoder_model(checkpoint), target=target, threads=threads)
 
     def predict(self, letters: Letters) -> list[int]:
         """Phoneme numbers of one word, greedily, at most 20."""
