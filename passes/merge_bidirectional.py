@@ -91,7 +91,7 @@ class MergeBidirectional(Pass):
                     context.missed(miss)
                     continue
                 merged.update((forward, backward))
-                layers = f"layers {forward.layer} and {backward.layer}"
+                layers = f"{name(Rnn(forward))} and {name(Rnn(backward))}"
                 node = _merge(block, Rnn(forward), Rnn(backward))
                 context.applied(node.layer, f"{layers} are one bidirectional rnn node")
 

@@ -152,9 +152,9 @@ class MergeStacked(Pass):
                 if isinstance(outcome, Miss):
                     context.missed(outcome)
                 elif outcome is not None:
-                    lower, upper = outcome.op.layer, op.layer
+                    layers = f"{name(outcome)} and {name(Rnn(op))}"
                     node = _merge(block, outcome, Rnn(op))
-                    context.applied(node.layer, f"layers {lower} and {upper} are one rnn node of "
+                    context.applied(node.layer, f"{layers} are one rnn node of "
                                                 f"{Rnn(node).attrs.num_layers} layers")
 
 

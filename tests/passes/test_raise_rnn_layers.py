@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rnngraph import nn
 from rnngraph.ir import Graph, Rnn
@@ -79,6 +81,29 @@ def test_stack_of_different_sizes() -> None:
     _, nodes, missed = merged(nn.LSTM(4, return_sequences=True, name="lstm"), nn.LSTM(5, name="lstm_1"))
     assert len(nodes) == 2
     assert missed == ["missed: merge-stacked: lstm_1: layer lstm_1 has hidden size 5, layer lstm has 4"]
+
+
+@st.composite
+def layer_lists(draw: st.DrawFn) -> list[nn.Layer]:
+    """Stacks that often merge: few sizes, few kinds, sometimes an option that forbids it."""
+    layers: list[nn.Layer] = []
+    for _ in range(draw(st.integers(1, 4))):
+        kind = draw(st.sampled_from([nn.LSTM, nn.LSTM, nn.GRU, nn.SimpleRNN]))
+        options: dict[str, Any] = draw(st.sampled_from([
+            {}, {}, {}, {"recurrent_dropout": 0.3}, {"dropout": 0.3}, {"use_bias": False}, {"go_backwards": True}]))
+        if kind is nn.GRU:
+            options = options | {"reset_after": draw(st.booleans())}
+        layer = kind(draw(st.sampled_from([3, 3, 2])), return_sequences=True, **options)
+        layers.append(nn.Bidirectional(layer) if draw(st.booleans()) else layer)
+        if draw(st.integers(0, 3)) == 0:
+            layers.append(nn.Dropout(0.25))
+    return layers
+
+
+@given(layer_lists(), st.booleans(), st.booleans(), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_random_stacks_keep_their_numbers(layers: list[nn.Layer], training: bool, lengths: bool, states: bool) -> None:
+    merged(*layers, training=training, lengths=lengths, initial_state=states)
 
 
 class SplitLSTM(nn.Cell):
