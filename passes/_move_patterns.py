@@ -8,7 +8,7 @@ from typing import Final
 
 from rnngraph.ir import Builder, Op, Scan, Value, ops
 from rnngraph.ir.ops import AxisAttrs, BroadcastAttrs, ConcatAttrs, ReshapeAttrs, SliceAttrs
-from rnngraph.passes._scalar_patterns import producer
+from rnngraph.passes._scalar_patterns import ELEMENTWISE, producer
 from rnngraph.rewrite import Pattern, pattern
 
 Values = Sequence[Value] | None
@@ -184,6 +184,31 @@ def reshape_of_broadcast_scalar(op: Op, b: Builder) -> Values:
     return [b.broadcast(inner.operands[0], op.attrs.shape, ())]
 
 
+@pattern(*ELEMENTWISE)
+def elementwise_of_reshapes(op: Op, b: Builder) -> Values:
+    """f(reshape(x, s), reshape(y, s), broadcast(scalar)) -> reshape(f(x, y, broadcast(scalar)), s)
+
+    For reshapes that add or drop dims of size 1: those around a keepdims reduction meet and cancel.
+    """
+    reshapes = [producer(v, ops.RESHAPE) for v in op.operands]
+    sources = [r.operands[0] for r in reshapes if r is not None and r.parent is op.parent]
+    if not sources or any(v.shape != sources[0].shape for v in sources):
+        return None
+    shape = sources[0].shape
+    if [d for d in shape if d != 1] != [d for d in op.result.shape if d != 1]:
+        return None
+    new = list[Value]()
+    for v, r in zip(op.operands, reshapes, strict=True):
+        scalar = producer(v, ops.BROADCAST)
+        if r is not None and r.parent is op.parent:
+            new.append(r.operands[0])
+        elif scalar is not None and scalar.operands[0].type.rank == 0:
+            new.append(b.broadcast(scalar.operands[0], shape, ()))
+        else:
+            return None
+    return [b.reshape(b.op(op.opdef, *new, attrs=op.attrs), op.result.shape)]
+
+
 @pattern(ops.MATMUL)
 def matmul_of_concat(op: Op, b: Builder) -> Values:
     """concat(x_t, h) @ w -> x_t @ w's first rows + h @ its last   in a scan body, when x_t is a step of a sequence"""
@@ -211,4 +236,5 @@ def matmul_of_concat(op: Op, b: Builder) -> Values:
 MOVE_PATTERNS: Final[tuple[Pattern, ...]] = (
     reshape_of_reshape, reshape_of_broadcast_scalar, broadcast_of_broadcast, reverse_of_reverse, slice_of_everything,
     slice_of_slice, slice_of_concat, slice_of_broadcast, concat_of_concat, concat_of_slices, matmul_of_concat,
+    elementwise_of_reshapes,
 )

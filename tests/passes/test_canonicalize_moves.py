@@ -52,6 +52,13 @@ T = "{perm = [1, 0, 2]} : f32[B,T,4]"
         "  %y = broadcast %a {shape = [T, B, 4], axes = [1, 2]} : f32[T,B,4]",
         "%y = broadcast %v {shape = [T, B, 4], axes = [2]} : f32[T,B,4]", id="broadcast of broadcast"),
     pytest.param(
+        "%m = reduce_mean %x {axes = [2]} : f32[T,B]  %a = reshape %m {shape = [T, B, 1]} : f32[T,B,1]"
+        "  %k = const splat(0.5) : f32[]  %e = broadcast %k {shape = [T, B, 1], axes = []} : f32[T,B,1]"
+        "  %b = add %a, %e : f32[T,B,1]  %c = sqrt %b : f32[T,B,1]  %y = reshape %c {shape = [T, B]} : f32[T,B]",
+        "%m = reduce_mean %x {axes = [2]} : f32[T,B]  %k = const splat(0.5) : f32[]"
+        "  %e = broadcast %k {shape = [T, B], axes = []} : f32[T,B]"
+        "  %b = add %m, %e : f32[T,B]  %y = sqrt %b : f32[T,B]", id="reshapes of a keepdims reduction"),
+    pytest.param(
         "%a = broadcast %v {shape = [B, 4], axes = [1]} : f32[B,4]  %y = reverse %a {axis = 0} : f32[B,4]",
         "%y = broadcast %v {shape = [B, 4], axes = [1]} : f32[B,4]", id="reverse of what repeats"),
     pytest.param(
@@ -93,6 +100,7 @@ def test_becomes(text: str, after: str) -> None:
 
 
 @pytest.mark.parametrize("text", [
+    pytest.param("%a = reshape %x {shape = [B, T, 4]} : f32[B,T,4]  %y = tanh %a : f32[B,T,4]", id="a real reshape"),
     pytest.param("%a = slice %x {axis = 2, start = 0, size = 3} : f32[T,B,3]"
                  "  %y = slice %a {axis = 1, start = 0, size = 1} : f32[T,1,3]", id="slices of different axes"),
     pytest.param("%a = slice %x {axis = 2, start = 2, size = 2} : f32[T,B,2]"
