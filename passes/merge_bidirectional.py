@@ -20,6 +20,7 @@ from rnngraph.passes.recognize.pairs import (
     depends_on,
     first_failure,
     is_sequence,
+    label,
     name,
     runs_backwards,
     sort_block,
@@ -91,7 +92,7 @@ class MergeBidirectional(Pass):
                     context.missed(miss)
                     continue
                 merged.update((forward, backward))
-                layers = f"{name(Rnn(forward))} and {name(Rnn(backward))}"
+                layers = f"layers {label(forward)} and {label(backward)}"
                 node = _merge(block, Rnn(forward), Rnn(backward))
                 context.applied(node.layer, f"{layers} are one bidirectional rnn node")
 
@@ -133,7 +134,7 @@ def _directed(op: Op) -> bool:
 def _unfused(a: Op, b: Op) -> Miss | None:
     for op, other in ((a, b), (b, a)):
         if op.name == "scan":
-            return Miss(f"layer {op.layer or '(unnamed)'} is not a fused rnn node: see raise-rnn", other.layer)
+            return Miss(f"layer {label(op)} is not a fused rnn node: see raise-rnn", other.layer)
     return None
 
 

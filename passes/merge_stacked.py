@@ -18,6 +18,7 @@ from rnngraph.passes.recognize.pairs import (
     first_failure,
     is_recurrent,
     is_sequence,
+    label,
     name,
     sequences_of,
     sort_block,
@@ -152,7 +153,7 @@ class MergeStacked(Pass):
                 if isinstance(outcome, Miss):
                     context.missed(outcome)
                 elif outcome is not None:
-                    layers = f"{name(outcome)} and {name(Rnn(op))}"
+                    layers = f"layers {label(outcome.op)} and {label(op)}"
                     node = _merge(block, outcome, Rnn(op))
                     context.applied(node.layer, f"{layers} are one rnn node of "
                                                 f"{Rnn(node).attrs.num_layers} layers")
@@ -168,7 +169,7 @@ def _plan(op: Op) -> Rnn | Miss | None:
                 continue  # raise-rnn has said why
             for scan in (lower, op):
                 if scan.name == "scan":
-                    return Miss(f"layer {scan.layer or '(unnamed)'} is not a fused rnn node: see raise-rnn", op.layer)
+                    return Miss(f"layer {label(scan)} is not a fused rnn node: see raise-rnn", op.layer)
             return first_failure(CONSTRAINTS, Rnn(lower), Rnn(op)) or Rnn(lower)
         if op.name == "rnn":
             return _between(x, op)
@@ -177,13 +178,13 @@ def _plan(op: Op) -> Rnn | Miss | None:
 
 def _between(x: Value, op: Op) -> Miss | None:
     """What stands between ``op`` and the next recurrent layer below, if there is one."""
-    me = f"layer {op.layer or '(unnamed)'}"
+    me = f"layer {label(op)}"
     at = x.op
     for _ in range(SEARCH):
         if at is None:
             return None
         below = [v.op for v in at.operands if is_sequence(v) and v.op is not None]
-        names = " and ".join(f"layer {o.layer or '(unnamed)'}" for o in below)
+        names = " and ".join(f"layer {label(o)}" for o in below)
         if at.name == "concat" and len(below) == 2:
             return Miss(f"{names}, which {me} reads, are not one node: see merge-bidirectional", op.layer)
         if below:

@@ -115,8 +115,12 @@ def sort_block(block: Block) -> None:
 # --- constraints that both merges have ---------------------------------------------------------------------------
 
 
+def label(op: Op) -> str:
+    return op.layer or "(unnamed)"
+
+
 def name(node: Rnn) -> str:
-    return f"layer {node.op.layer or '(unnamed)'}"
+    return f"layer {label(node.op)}"
 
 
 def _mode(a: Rnn, b: Rnn) -> str | None:

@@ -41,7 +41,7 @@ graph @g(%x: f32[T,B,2], %h: f32[1,B,1], %k: f32[1,B,1]) {
 
 def test_two_directions_become_one_node() -> None:
     assert_rewrites(BEFORE, "merge-bidirectional", AFTER, remarks=[
-        "applied: merge-bidirectional: bi: layer bi/forward and layer bi/backward are one bidirectional rnn node"])
+        "applied: merge-bidirectional: bi: layers bi/forward and bi/backward are one bidirectional rnn node"])
 
 
 def test_backward_first_does_not_merge() -> None:
@@ -76,7 +76,7 @@ def test_only_final_states_read() -> None:
 
     _, remarks, nodes = after(node_graph(body), "merge-bidirectional")
     assert len(nodes) == 1
-    assert remarks == ["applied: merge-bidirectional: a+b: layer a and layer b are one bidirectional rnn node"]
+    assert remarks == ["applied: merge-bidirectional: a+b: layers a and b are one bidirectional rnn node"]
 
 
 def test_concat_behind_transposes() -> None:

@@ -42,7 +42,7 @@ graph @g(%x: f32[T,B,2], %h: f32[1,B,1], %k: f32[1,B,1]) {
 
 def test_two_layers_become_one_node() -> None:
     assert_rewrites(BEFORE, "merge-stacked", AFTER, remarks=[
-        "applied: merge-stacked: one+two: layer one and layer two are one rnn node of 2 layers"])
+        "applied: merge-stacked: one+two: layers one and two are one rnn node of 2 layers"])
 
 
 def test_an_intermediate_sequence_with_another_reader_stays() -> None:
