@@ -27,9 +27,10 @@ class RowScalars:
         e, p = self.e, self.phase
         with e.for_range(b, p.at.row0, p.at.row1, e.W, name="scalars") as rows:
             memo: dict[Instance, IRValue] = {}
+            own = e.tail_mask(b, rows.index, p.at.row1)  # the rows behind belong to another thread
             for k, i in enumerate(p.phase.row_scalars):
                 value = self.eval(b, i, rows.index, memo)
-                e.store(b, value, e.at(b, p.scalars, b.add(b.mul(p.capacity, e.num(k)), rows.index)))
+                e.store(b, value, e.at(b, p.scalars, b.add(b.mul(p.capacity, e.num(k)), rows.index)), mask=own)
 
     def eval(self, b: Builder, i: Instance, row: IRValue, memo: dict[Instance, IRValue]) -> IRValue:
         if i not in memo:
