@@ -6,6 +6,7 @@ one buffer per (phase, group, piece): the microkernel streams them front to back
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from rnngraph.phases.static import static_array
 ROW_BLOCK = 32  # rows that share one pass over a weight tile; their sums stay in L1
 PANEL = 16 * 1024  # bytes of weights that stay in L1 while a row block passes
 ALIGN = 64
+HUGE_PAGE = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,17 @@ def pack(group: Group, piece: int, tiling: Tiling) -> Array:
 
 
 def aligned(shape: tuple[int, ...], *, slack: int = 16) -> Array:
-    """A zeroed float32 array that starts on a cache line and may be read ``slack`` floats beyond its end."""
+    """A zeroed float32 array that starts on a cache line and may be read ``slack`` floats beyond its end. Large ones
+    ask for huge pages: streaming weights beyond the second-level cache is up to a third faster with them."""
     count = int(np.prod(shape, dtype=np.int64))
-    raw = np.zeros(count * 4 + ALIGN + slack * 4, np.uint8)
-    start = -raw.ctypes.data % ALIGN
+    size = count * 4 + slack * 4
+    if size >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        region = mmap.mmap(-1, size + HUGE_PAGE)
+        region.madvise(mmap.MADV_HUGEPAGE)
+        raw, unit = np.frombuffer(region, np.uint8), HUGE_PAGE
+    else:
+        raw, unit = np.zeros(size + ALIGN, np.uint8), ALIGN
+    start = -raw.__array_interface__["data"][0] % unit
     return raw[start : start + count * 4].view(np.float32).reshape(shape)
 
 

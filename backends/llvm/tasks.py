@@ -22,6 +22,7 @@ from rnngraph.phases.stages import Stage
 CHUNK_ROWS = 64  # rows that a projection computes at once: enough to reuse a weight panel, few enough for the cache
 WAVE_ROWS = 16
 WORTH_A_THREAD = 30e-6  # seconds of work below which a call stays on one thread
+GAIN = 0.85  # sharing a gang must be estimated to take at most this share of one thread's time
 
 Record = tuple[int, ...]
 
@@ -100,7 +101,24 @@ class Planner:
         self.whole = whole  # gangs (by index) that cannot be cut in time
         total = sum(self.cost(k) for g in gangs for k in g.stages)
         self.threads = threads if total > WORTH_A_THREAD else 1
+        if not self.shareable():
+            self.threads = 1
         self.tables = Tables(self.threads)
+
+    def shareable(self) -> bool:
+        """Whether any level has two gangs, or a gang that gains from a second thread."""
+        levels = [g.level for g in self.gangs]
+        everyone = list(range(self.threads))
+        return len(set(levels)) < len(levels) or any(len(self.team_for(k, everyone)) > 1 for k in range(len(levels)))
+
+    def team_for(self, k: int, team: list[int]) -> list[int]:
+        """The whole team when it is worth sharing the gang, else its first thread."""
+        if len(team) == 1 or self.wave_pays(k, team):
+            return team
+        stages = self.gangs[k].stages
+        alone = sum(self.cost(s) for s in stages)
+        shared = sum(min(self.cost(s, lanes=len(team)), self.cost(s, rows=len(team))) for s in stages)
+        return team if shared + LAUNCH < GAIN * alone else team[:1]
 
     def cost(self, stage: int, **shares: int) -> float:
         return seconds(self.runner.stages[stage], self.runner.dims, self.machine, **shares)
@@ -111,7 +129,7 @@ class Planner:
             here = [k for k, g in enumerate(self.gangs) if g.level == level]
             teams = self.teams(here)
             for k, team in teams:
-                self.gang(k, team)
+                self.gang(k, self.team_for(k, team))
             self.tables.meet(everyone)
         return self.tables
 
