@@ -24,6 +24,8 @@ from rnngraph.phases.stages import Carry, Schedule, Stage
 
 ROW_PAD = 16
 
+Copy = tuple[Value, Value, int]  # a part, the join that it is copied into, its place
+
 
 @dataclass(slots=True)
 class StageCode:
@@ -69,7 +71,8 @@ class Plan:
         self.relaid: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, input) -> copy, original
         self.delivered: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, output) -> where it belongs, buffer
         self.carries: dict[tuple[int, str], tuple[Array, Array]] = {}
-        self.copied: set[Value] = set()
+        self.copied: set[Copy] = set()
+        self.written = {v for s in self.stages for v in s.writes()}
         self.starts = [self._stage_words(k) for k in range(len(self.stages))]
         whole = frozenset(k for k, g in enumerate(code.memory.gangs) if self._has_inner_copies(g.stages))
         made = planner(code.memory.gangs, self, machine, threads, whole).plan()  # type: ignore[arg-type]
@@ -121,7 +124,7 @@ class Plan:
             memory(name, array)
             timed = leaf.source is Source.SEQUENCE
             number(f"{name}.t", array.strides[0] // 4 if timed else 0)
-            rowwise = leaf.source in (Source.SEQUENCE, Source.CAPTURE)
+            rowwise = leaf.source in (Source.SEQUENCE, Source.CAPTURE, Source.ROW)
             number(f"{name}.r", self._row_stride(array, len(stage.rows), timed) if rowwise else 0)
         for name, value in stage.outputs.items():
             array = self._output(k, name, value)
@@ -171,8 +174,13 @@ class Plan:
         if source is Source.VECTOR:
             return array if _lanes_ok(array) else self._relay(k, name, array)
         timed = source is Source.SEQUENCE
+        array = self._with_lanes(k, array, timed)
         fits = row_stride(array[0] if timed and len(array) else array) is not None
         return array if fits or array.size == 0 else self._relay(k, name, array)
+
+    def _with_lanes(self, k: int, array: Array, timed: bool) -> Array:
+        """One number per row is an array of one lane."""
+        return array[..., None] if array.ndim == len(self.stages[k].rows) + timed else array
 
     def _relay(self, k: int, name: str, array: Array) -> Array:
         copy = self._own(array.shape)
@@ -181,13 +189,13 @@ class Plan:
 
     def _output(self, k: int, name: str, value: Value) -> Array:
         """The array that a stage writes: the value's own, or a buffer that is copied there chunk by chunk."""
-        array = self.arrays.get(value)
+        array = self._with_lanes(k, self.arrays.get(value), self.stages[k].is_scan)
         body = array[0] if self.stages[k].is_scan and len(array) else array
         if array.size == 0 or row_stride(body) is not None:
             return array
         buffer = self._own(array.shape)
         self.delivered[(k, name)] = (array, buffer)
-        self.arrays.found[value] = buffer
+        self.arrays.found[value] = buffer.reshape(self.arrays.get(value).shape)
         return buffer
 
     @staticmethod
@@ -233,34 +241,34 @@ class Plan:
         return ((steps - end) * each, (steps - begin) * each) if gang.reverse else (begin * each, end * each)
 
     def before(self, stage: int) -> list[Record]:
-        out = []
         s = self.stages[stage]
-        for carry in s.carries:
-            out.append(self.copy(self.carries[(stage, carry.name)][0], self.arrays.get(carry.init)))
-        wanted = set(s.reads())
-        for part, join, _ in self.code.memory.copies:
-            if part not in self.copied and self._reaches(join, wanted):
-                out.append(self._join_copy(part, join))
-        return out
+        starts = [self.copy(self.carries[(stage, c.name)][0], self.arrays.get(c.init)) for c in s.carries]
+        return self._join_copies(self.code.memory.copies, set(s.reads())) + starts
 
-    def _reaches(self, join: Value, wanted: set[Value]) -> bool:
-        """Whether one of the wanted values is the join or a view of it."""
-        todo = list(wanted)
-        while todo:
-            v = todo.pop()
-            if v is join:
-                return True
-            if v.op is not None and not any(v in s.writes() for s in self.stages):
-                todo.extend(v.op.operands)
-        return False
+    def joins(self, stages: Sequence[int]) -> list[Record]:
+        """Copies into joins that these stages, which may run side by side, read and none of them writes."""
+        written = {v for k in stages for v in self.stages[k].writes()}
+        ready = [c for c in self.code.memory.copies if not self._reaches(written, c[0])]
+        return self._join_copies(ready, {v for k in stages for v in self.stages[k].reads()})
 
-    def _join_copy(self, part: Value, join: Value) -> Record:
-        self.copied.add(part)
-        offset = next(at for p, j, at in self.code.memory.copies if p is part and j is join)
+    def _join_copies(self, copies: Sequence[Copy], wanted: set[Value]) -> list[Record]:
+        return [self._join_copy(c) for c in copies
+                if c not in self.copied and any(self._reaches({c[1]}, v) for v in wanted)]
+
+    def _reaches(self, sources: set[Value], v: Value) -> bool:
+        """Whether ``v`` is one of the sources, or a view or join of one."""
+        if v in sources:
+            return True
+        if v.op is None or v in self.written:
+            return False
+        return any(self._reaches(sources, operand) for operand in v.op.operands)
+
+    def _join_copy(self, c: Copy) -> Record:
+        self.copied.add(c)
+        part, join, offset = c
         op = join.op
         assert op is not None
-        container = self.arrays.get(join)
-        return self.copy(self._part(container, op, part, offset), self.arrays.get(part))
+        return self.copy(self._part(self.arrays.get(join), op, part, offset), self.arrays.get(part))
 
     def _part(self, container: Array, op: Op, part: Value, offset: int) -> Array:
         axis = op.attrs.axis  # type: ignore[attr-defined]
@@ -303,9 +311,7 @@ class Plan:
 
     def _output_copies(self) -> list[Record]:
         out = []
-        for part, join, _ in self.code.memory.copies:
-            if part not in self.copied:
-                out.append(self._join_copy(part, join))
+        out += [self._join_copy(c) for c in self.code.memory.copies if c not in self.copied]
         for v in self.code.memory.output_copies:
             out.append(self.copy(self.arrays.outputs[self.code.outputs.index(v)], self.arrays.get(v)))
         return out
@@ -326,7 +332,8 @@ class Plan:
         """Whether a stage of the gang reads a join into which a value of the same gang must be copied."""
         written = {v for k in stages for v in self.stages[k].writes()}
         reads = {v for k in stages for v in self.stages[k].reads()}
-        return any(part in written and self._reaches(join, reads) for part, join, _ in self.code.memory.copies)
+        return any(self._reaches(written, part) and any(self._reaches({join}, v) for v in reads)
+                   for part, join, _ in self.code.memory.copies)
 
     # --- a call -----------------------------------------------------------------------------------------------------
 

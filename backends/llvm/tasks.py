@@ -77,8 +77,11 @@ class Runner(Protocol):
     def run(self, stage: int, begin: int, end: int, share: Share) -> Record:
         """The call of a stage's code for steps [begin, end)."""
 
+    def joins(self, stages: Sequence[int]) -> list[Record]:
+        """Copies into joins that must be done before any of the stages of a level starts."""
+
     def before(self, stage: int) -> list[Record]:
-        """What must happen once before a stage: initial carries, joins that are copied."""
+        """What must happen once before a stage: initial carries, joins of what its gang computes."""
 
     def after(self, stage: int) -> list[Record]:
         """What must happen once after a stage: final carries."""
@@ -128,6 +131,9 @@ class Planner:
         for level in range(max((g.level for g in self.gangs), default=-1) + 1):
             here = [k for k, g in enumerate(self.gangs) if g.level == level]
             teams = self.teams(here)
+            if records := self.runner.joins([s for k in here for s in self.gangs[k].stages]):
+                self.tables.rows[0].extend(records)
+                self.tables.meet(everyone)
             for k, team in teams:
                 self.gang(k, self.team_for(k, team))
             self.tables.meet(everyone)

@@ -71,6 +71,8 @@ class _Planner:
             placements.setdefault(v, Placement(Where.BUFFER))
         for v, op in self.moves.items():
             placements.setdefault(v, Placement(Where.VIEW, op.operands[0] if op.operands else None, op))
+        order = {v: k for k, v in enumerate(self.joins)}
+        self.plan.copies.sort(key=lambda c: order[c[1]])  # a join may hold a view of an earlier one
         self.plan.gangs = find_gangs(self.schedule.items)
         self.lifetimes()
         return self.plan
