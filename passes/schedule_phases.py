@@ -45,5 +45,6 @@ class SchedulePhases(Pass):
         for schedule in found.values():
             for stage in schedule.stages:
                 phases = len(stage.partition.phases)
-                context.note(stage.name, f"{phases} phase{'s' if phases > 1 else ''}, "
-                                         f"{sum(stage.waits)} barrier(s) a step when lanes are shared")
+                what = "a step is" if stage.is_scan else "all steps at once:"
+                context.note(stage.name, f"{what} {phases} phase{'s' if phases > 1 else ''}, "
+                                         f"{sum(stage.waits)} barrier(s) when lanes are shared")

@@ -1,6 +1,6 @@
-"""``rg_copy``: a strided copy of up to three axes, for initial and final states and for what must be laid out anew.
+"""``rg_copy``: a strided copy of up to four axes, for initial and final states and for what must be laid out anew.
 
-    rg_copy(table): table = [target, source, n0, n1, n2, target strides 0 1, source strides 0 1 2]   (strides in floats)
+    rg_copy(table): table = [target, source, sizes 0 1 2 3, target strides 0 1 2 3, source strides 0 1 2 3]   (in floats)
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from rnngraph.backends.llvm.vector import F32, I64, PTR, VOID, Emit
 from rnngraph.ir import Array
 
 ENTRY = "rg_copy"
-WORDS = 10
+AXES = 4
+WORDS = 2 + 3 * AXES
 
 
 def emit_copy(target: CpuTarget) -> str:
@@ -19,32 +20,29 @@ def emit_copy(target: CpuTarget) -> str:
     fn, b = e.function(ENTRY, VOID, [PTR] + [I64] * 7)
     words = [e.load(b, e.at(b, fn.args[0], k, I64), I64, align=8) for k in range(WORDS)]
     to, source = (b.inttoptr(w, PTR) for w in words[:2])
-    n0, n1, n2, t0, t1, s0, s1, s2 = words[2:]
-    whole = b.select(b.icmp_signed("==", s2, e.num(1)), b.and_(n2, e.num(-e.W)), e.num(0))
-    with e.for_range(b, 0, n0, name="outer") as i, e.for_range(b, 0, n1, name="rows") as j:
-        into = e.at(b, to, b.add(b.mul(i.index, t0), b.mul(j.index, t1)))
-        out_of = e.at(b, source, b.add(b.mul(i.index, s0), b.mul(j.index, s1)))
-        with e.for_range(b, 0, whole, e.W, name="vectors") as k:
-            e.store(b, e.load(b, e.at(b, out_of, k.index)), e.at(b, into, k.index))
-        with e.for_range(b, whole, n2, name="rest") as k:
-            value = e.load(b, e.at(b, out_of, b.mul(k.index, s2)), F32)
-            e.store(b, value, e.at(b, into, k.index))
+    sizes, into, out_of = (words[2 + AXES * k : 2 + AXES * (k + 1)] for k in range(3))
+    one = e.num(1)
+    contiguous = b.and_(b.icmp_signed("==", into[-1], one), b.icmp_signed("==", out_of[-1], one))
+    whole = b.select(contiguous, b.and_(sizes[-1], e.num(-e.W)), e.num(0))
+    with e.for_range(b, 0, sizes[0], name="outer") as i, e.for_range(b, 0, sizes[1], name="middle") as j, \
+            e.for_range(b, 0, sizes[2], name="rows") as k:
+        for n, loop in enumerate((i, j, k)):
+            offset = [b.mul(loop.index, strides[n]) for strides in (into, out_of)]
+            at = offset if n == 0 else [b.add(x, y) for x, y in zip(at, offset, strict=True)]
+        row, origin = e.at(b, to, at[0]), e.at(b, source, at[1])
+        with e.for_range(b, 0, whole, e.W, name="vectors") as v:
+            e.store(b, e.load(b, e.at(b, origin, v.index)), e.at(b, row, v.index))
+        with e.for_range(b, whole, sizes[-1], name="rest") as v:
+            value = e.load(b, e.at(b, origin, b.mul(v.index, out_of[-1])), F32)
+            e.store(b, value, e.at(b, row, b.mul(v.index, into[-1])))
     b.ret_void()
     return e.text()
 
 
 def copy_shape(target: Array, source: Array) -> list[int] | None:
-    """n0, n1, n2 and strides for a copy between arrays of one shape; None when it is no copy of at most three axes."""
-    axes = [(n, t // 4, s // 4) for n, t, s in zip(target.shape, target.strides, source.strides, strict=True)]
-    if not axes:
-        axes = [(1, 1, 0)]
-    *lead, last = axes
-    lead = [a for a in lead if a[0] != 1]
-    if last[0] == 1:
-        last = (1, 1, last[2])
-    if last[1] != 1 or len(lead) > 2:
+    """Sizes and strides for a copy between arrays of one shape; None when it has more than four axes."""
+    axes = [(n, t // 4, s // 4) for n, t, s in zip(target.shape, target.strides, source.strides, strict=True) if n != 1]
+    if len(axes) > AXES:
         return None
-    while len(lead) < 2:
-        lead.insert(0, (1, 0, 0))
-    (n0, t0, s0), (n1, t1, s1) = lead
-    return [n0, n1, last[0], t0, t1, s0, s1, last[2]]
+    axes = [(1, 1, 1)] * (AXES - len(axes)) + axes
+    return [axis[k] for k in range(3) for axis in axes]

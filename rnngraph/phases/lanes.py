@@ -38,6 +38,7 @@ class Source(Enum):
     CARRY = "carry"
     SEQUENCE = "sequence"  # this step's rows of a sequence
     CAPTURE = "capture"  # [B, n] the same at every step
+    ROW = "row"  # [B] the same at every step
     VECTOR = "vector"  # [n] the same for every row
     SCALAR = "scalar"  # [] from memory
     TEMPORARY = "temporary"  # stored by an earlier phase of the same step
@@ -150,7 +151,10 @@ class LaneAnalysis:
         return self._memo(base, off, n, computed=False)
 
     def roots(self, value: Value) -> list[tuple[int, Instance]]:
-        """What to store, and at which lane, so that ``value`` is in memory in full."""
+        """What to store, and at which lane, so that ``value`` is in memory in full. A row scalar is one lane."""
+        if value.shape == self.rows:
+            row = self.get_row(value)
+            return [(0, Instance(Kind.ROW_SPLAT, value, 0, 1, (row,), level=row.level))]
         out = []
         for base, o, m, pos in self.resolve(value, 0, self.lanes_of(value), through=value in self.stored):
             out.append((pos, self._memo(base, o, m, computed=base is value)))
@@ -250,7 +254,7 @@ class LaneAnalysis:
             if source not in self.leaves:
                 raise Unsupported(f"vector {_name(source)}{_of(op)} is computed inside the step; "
                                   "hoist-invariant moves it out")
-            return Instance(Kind.LOAD, source, off, n, leaf=Leaf(Source.VECTOR, self.leaves[source].name))
+            return Instance(Kind.LOAD, source, off, n, leaf=_role(self.leaves[source], Source.VECTOR))
         if attrs.axes == tuple(range(rank)):
             row = self.get_row(source)
             return Instance(Kind.ROW_SPLAT, v, off, n, (row,), level=row.level)
@@ -261,7 +265,7 @@ class LaneAnalysis:
         if op is not None and isinstance(op.attrs, ConstAttrs):
             return Instance(Kind.SPLAT, v, off, n, number=float(op.attrs.value.array))
         if source in self.leaves:
-            return Instance(Kind.LOAD, source, off, n, leaf=Leaf(Source.SCALAR, self.leaves[source].name))
+            return Instance(Kind.LOAD, source, off, n, leaf=_role(self.leaves[source], Source.SCALAR))
         raise Unsupported(f"scalar {_name(source)} is computed inside the step")
 
     # --- row scalars -----------------------------------------------------------------------------------------
@@ -280,7 +284,7 @@ class LaneAnalysis:
             raise Unsupported(f"{_name(v)} has type {v.type}, expected one number per row")
         self._check_float(v, allow_bool=True)
         if v in self.leaves:
-            return Instance(Kind.LOAD, v, 0, ROW, leaf=self.leaves[v])
+            return Instance(Kind.LOAD, v, 0, ROW, leaf=_role(self.leaves[v], Source.ROW))
         op = v.op
         if op is None:
             raise Unsupported(f"{_name(v)} is not an operand of this loop")
@@ -305,6 +309,21 @@ class LaneAnalysis:
     def _check_float(self, v: Value, *, allow_bool: bool = False) -> None:
         if v.type.dtype is not F32 and not (allow_bool and v.type.dtype is BOOL):
             raise Unsupported(f"{_name(v)} has dtype {v.type.dtype}; fused loops compute in f32")
+
+
+def _role(leaf: Leaf, source: Source) -> Leaf:
+    """The leaf as it is read here; a sequence or carry stays one."""
+    return leaf if leaf.source in (Source.SEQUENCE, Source.CARRY) else Leaf(source, f"{leaf.name}:{source.value}")
+
+
+def leaves_of(roots: Sequence[Instance]) -> dict[Leaf, Value]:
+    """Every memory operand that the instances read, as lanes, rows, or left sides."""
+    found: dict[Leaf, Value] = {}
+    for i in walk(roots):
+        for load in (i, *(q.load for q in i.pieces)):
+            if load.leaf is not None:
+                found.setdefault(load.leaf, load.value)
+    return found
 
 
 def _name(v: Value) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from rnngraph.ir import F32, Dim, Op, Scan, Value
 from rnngraph.ir.ops import BroadcastAttrs, ConcatAttrs, SliceAttrs, is_elementwise
 from rnngraph.phases.hazards import CarryMode, barriers, carry_modes
-from rnngraph.phases.lanes import Leaf, Source, Unsupported
+from rnngraph.phases.lanes import Leaf, Source, Unsupported, leaves_of
 from rnngraph.phases.partition import Partition, partition
 
 VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const"})
@@ -90,7 +90,7 @@ class LeafNames(Mapping[Value, Leaf]):
         if value in self.fixed:
             return self.fixed[value]
         if value not in self.named:
-            self.named[value] = Leaf(_source(value, len(self.rows)), f"in{len(self.named)}")
+            self.named[value] = Leaf(Source.CAPTURE, f"in{len(self.named)}")
         return self.named[value]
 
     def __iter__(self) -> Iterator[Value]:
@@ -98,12 +98,6 @@ class LeafNames(Mapping[Value, Leaf]):
 
     def __len__(self) -> int:
         return len(self.fixed) + len(self.named)
-
-
-def _source(v: Value, rank: int) -> Source:
-    if v.type.rank == rank + 1:
-        return Source.CAPTURE
-    return Source.VECTOR if v.type.rank == 1 else Source.SCALAR if v.type.rank == 0 else Source.CAPTURE
 
 
 def is_lane_view(op: Op, rows: tuple[Dim, ...]) -> bool:
@@ -132,9 +126,14 @@ def is_compute(op: Op) -> bool:
 
 
 def rows_of(op: Op) -> tuple[Dim, ...]:
-    """The rows of a compute op: all dims of its tensor but the last."""
+    """The rows of a compute op: all dims of its tensor but the last, if that is a known number of lanes."""
     v = op.operands[0] if "reduce" in op.opdef.tags else op.results[0]
-    return v.shape[:-1]
+    return v.shape if v.shape and isinstance(v.shape[-1], str) else v.shape[:-1]
+
+
+def _fits_rows(op: Op, rows: tuple[Dim, ...]) -> bool:
+    """Whether a compute op can join a stage with these rows, on lanes or as one number per row."""
+    return rows_of(op) == rows or (is_elementwise(op) and op.results[0].shape == rows)
 
 
 # --- building -----------------------------------------------------------------------------------------------------
@@ -163,7 +162,7 @@ def scan_stage(op: Op) -> Stage:
     carries = tuple(Carry(f"c{i}", _width(a, rows), init, final if final.uses else None, modes[f"c{i}"])
                     for i, (a, init, final) in enumerate(zip(s.carry_args, s.inits, s.finals, strict=True)))
     inputs = {f"x{i}": (fixed[a], v) for i, (a, v) in enumerate(zip(s.x_args, s.xs, strict=True))}
-    inputs |= _inputs(leaves, parts)
+    inputs |= _inputs(parts)
     return Stage(op.layer or "scan", rows, parts, inputs, {f"y{i}": v for i, v in enumerate(s.ys)}, s.attrs.steps,
                  s.attrs.reverse, carries, s.lengths, s.attrs.pad, barriers(parts, modes))
 
@@ -183,10 +182,11 @@ def _width(v: Value, rows: tuple[Dim, ...]) -> int:
     return n
 
 
-def _inputs(leaves: LeafNames, parts: Partition) -> dict[str, tuple[Leaf, Value]]:
-    """The named leaves, without the weights (which are packed) unless they are also read as lanes."""
-    weights = {q.right for m in parts.matmuls for q in m.pieces}
-    return {leaf.name: (leaf, v) for v, leaf in leaves.named.items() if v not in weights}
+def _inputs(parts: Partition) -> dict[str, tuple[Leaf, Value]]:
+    """The memory operands that are neither carries, sequences nor temporaries of the stage itself."""
+    roots = [s.instance for p in parts.phases for s in p.stores] + [r for p in parts.phases for r in p.reduces]
+    own = (Source.CARRY, Source.SEQUENCE, Source.TEMPORARY)
+    return {leaf.name: (leaf, v) for leaf, v in leaves_of(roots).items() if leaf.source not in own}
 
 
 def rows_stage(ops: Sequence[Op]) -> Stage:
@@ -201,7 +201,7 @@ def rows_stage(ops: Sequence[Op]) -> Stage:
                 outputs[f"y{len(outputs)}"] = v
     parts = partition(rows, leaves, list(outputs.items()))
     layer = next((op.layer for op in ops if op.layer), ops[0].name)
-    return Stage(layer, rows, parts, _inputs(leaves, parts), outputs, waits=barriers(parts, {}))
+    return Stage(layer, rows, parts, _inputs(parts), outputs, waits=barriers(parts, {}))
 
 
 def _needed_outside(v: Value, internal: frozenset[Op], rows: tuple[Dim, ...]) -> bool:
@@ -243,7 +243,7 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
 
     for op in ops:
         if is_compute(op):
-            if open_ops and (rows_of(open_ops[0]) != rows_of(op) or _needs_pending(op, pending, rows_of(op))):
+            if open_ops and (not _fits_rows(op, rows_of(open_ops[0])) or _needs_pending(op, pending, rows_of(open_ops[0]))):
                 close()
             open_ops.append(op)
         elif op.name == "scan":
