@@ -26,10 +26,9 @@ def emit_copy(target: CpuTarget) -> str:
     whole = b.select(contiguous, b.and_(sizes[-1], e.num(-e.W)), e.num(0))
     with e.for_range(b, 0, sizes[0], name="outer") as i, e.for_range(b, 0, sizes[1], name="middle") as j, \
             e.for_range(b, 0, sizes[2], name="rows") as k:
-        for n, loop in enumerate((i, j, k)):
-            offset = [b.mul(loop.index, strides[n]) for strides in (into, out_of)]
-            at = offset if n == 0 else [b.add(x, y) for x, y in zip(at, offset, strict=True)]
-        row, origin = e.at(b, to, at[0]), e.at(b, source, at[1])
+        row, origin = to, source
+        for loop, t, f in zip((i, j, k), into, out_of, strict=False):
+            row, origin = e.at(b, row, b.mul(loop.index, t)), e.at(b, origin, b.mul(loop.index, f))
         with e.for_range(b, 0, whole, e.W, name="vectors") as v:
             e.store(b, e.load(b, e.at(b, origin, v.index)), e.at(b, row, v.index))
         with e.for_range(b, whole, sizes[-1], name="rest") as v:
