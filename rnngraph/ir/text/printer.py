@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class _Printer:
         return "\n".join(lines) + "\n"
 
     def define(self, value: Value, *, exact: bool = False) -> str:
-        base = value.hint if exact else _UNSAFE.sub("_", value.hint)
+        base = value.hint if exact or not value.hint else _safe(value.hint)
         if not base:
             base, self.counter = str(self.counter), self.counter + 1
         name, n = base, 1
@@ -129,6 +130,11 @@ class _Printer:
         return f" <{', '.join(items)}>" if items else ""
 
 
+@lru_cache(maxsize=4096)
+def _safe(hint: str) -> str:
+    return _UNSAFE.sub("_", hint)
+
+
 def _inline(literal: Literal) -> bool:
     return literal.splat is not None or literal.array.size <= INLINE
 
@@ -141,6 +147,7 @@ def _literal(literal: Literal) -> str:
     return f"@{resource_key(literal)}"
 
 
+@lru_cache(maxsize=4096)
 def _attrs(attrs: Attrs) -> str:
     items = [f"{f.name} = {_attribute(getattr(attrs, f.name))}" for f in fields(attrs)]
     return f"{{{', '.join(items)}}}" if items else ""
@@ -162,6 +169,7 @@ def _scalar(value: float | int | bool) -> str:
     return repr(value)
 
 
+@lru_cache(maxsize=4096)
 def _word(text: str) -> str:
     """A bare identifier where possible, else a quoted string."""
     if IDENTIFIER.fullmatch(text) and text not in _WORDS:
