@@ -209,7 +209,7 @@ class LaneAnalysis:
         pieces, level = [], 0
         for base, o, m, pos in self.resolve(left, 0, k):
             load = self.get(base, o, m)
-            if load.kind is not Kind.LOAD or load.leaf is None or load.leaf.source is Source.VECTOR:
+            if load.kind is not Kind.LOAD or load.leaf is None or load.leaf.source in (Source.VECTOR, Source.SCALAR):
                 raise NeedsStore(base)
             level = max(level, load.level)
             pieces.append(Piece(load, right, pos, m))
