@@ -103,7 +103,6 @@ def build_program(traced: Graph, options: Options, started: float | None = None)
     ``started`` is when the work on it began (`time.perf_counter`), if that was earlier.
     """
     started = time.perf_counter() if started is None else started
-    check(traced)
     graph = traced.clone()
     registry = backends.default_registry()
     context = PassContext(options.target, registry, options.dims,
@@ -147,6 +146,7 @@ def _source(model: object, inputs: object) -> Graph | Layer:
                                "the path of a .rg file")
     if inputs is not None:
         raise CompileError(f"graph {graph.name!r} has its inputs already; leave inputs= out")
+    check(graph)  # a trace is well typed by construction, somebody's graph need not be
     return graph
 
 

@@ -206,3 +206,14 @@ def cached_object(text: str, target: CpuTarget, opt: int = 2, *, cache: ObjectCa
         data = compiler(text, target, opt)
         cache.put(key, data)
     return data
+
+
+def built_object(signature: str, build: Callable[[], str], target: CpuTarget) -> bytes:
+    """The object of the IR text that ``build`` writes, kept under ``signature``, which must decide that text."""
+    cache = default_cache()
+    key = object_key(signature, target)
+    data = cache.get(key)
+    if data is None:
+        data = jit.compile_object(build(), target)
+        cache.put(key, data)
+    return data

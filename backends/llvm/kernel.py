@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from rnngraph.backends.llvm.layout import pack, tilings
 from rnngraph.backends.llvm.microkernel import library
 from rnngraph.backends.llvm.plan import Plan, SegmentCode, StageCode
 from rnngraph.backends.llvm.pool import Pool, available_cores, run_alone, runtime_object
+from rnngraph.backends.llvm.signature import generator_version, signature
 from rnngraph.backends.llvm.stage import ENTRY, emit_stage
 from rnngraph.backends.llvm.tasks import Planner
 from rnngraph.ir import Array, Dims, Value
@@ -34,31 +35,28 @@ class NativeKernel:
                  target: CpuTarget, threads: int) -> None:
         self.target = target
         self.threads = threads
-        self.texts: dict[str, str] = {}
         self.libraries: dict[str, jit.Library] = {}
         stages = []
         for stage in schedule.stages:
-            text = emit_stage(stage, target)
-            self.texts.setdefault(stage.name, text)
             cut = tilings(stage.partition, target.width)
             weights = {weight_slot(p, g, q): pack(group, q, cut[phase.n])
                        for p, phase in enumerate(stage.partition.phases)
                        for g, group in enumerate(phase.groups) for q in range(len(group.pieces))}
-            stages.append(StageCode(self.link(text, ENTRY), Slots(stage), cut, weights))
-        copy = self.link(copying.emit_copy(target), copying.ENTRY)
+            entry = self.link(signature(stage), functools.partial(emit_stage, stage, target), ENTRY)
+            stages.append(StageCode(entry, Slots(stage), cut, weights))
+        copy = self.link(f"copy {generator_version()}", functools.partial(copying.emit_copy, target), copying.ENTRY)
         self.code = SegmentCode(schedule, memory, tuple(inputs), tuple(outputs), stages, copy)
         self.machine = machine(target)
         self.plans: OrderedDict[tuple[tuple[str, int], ...], list[Plan]] = OrderedDict()
         self.lock = threading.Lock()
         self.pool = shared_pool(threads) if threads > 1 else None
 
-    def link(self, text: str, entry: str) -> int:
-        """Compile (or take from the cache) and map a module; equal modules are mapped once."""
-        if text not in self.libraries:
-            objects = [cache.cached_object(text, self.target), library(self.target),
-                       runtime_object(self.target)]
-            self.libraries[text] = jit.Library(objects, [entry])
-        return self.libraries[text].address(entry)
+    def link(self, key: str, emit: Callable[[], str], entry: str) -> int:
+        """Map a module's object, from the cache or compiled now; equal modules are mapped once."""
+        if key not in self.libraries:
+            objects = [cache.built_object(key, emit, self.target), library(self.target), runtime_object(self.target)]
+            self.libraries[key] = jit.Library(objects, [entry])
+        return self.libraries[key].address(entry)
 
     def run(self, dims: Dims, inputs: Sequence[Array]) -> list[Array]:
         """Arrays in the segment's input order to arrays in its output order."""
@@ -97,10 +95,15 @@ class NativeKernel:
                 self.plans.popitem(last=False)
 
     def artifacts(self) -> Mapping[str, str]:
-        """The LLVM IR and the assembly of every stage."""
-        out = {}
-        for k, (name, text) in enumerate(self.texts.items()):
-            stem = f"{k}-{name.replace('/', '.')}"
+        """The LLVM IR and the assembly of every stage, one file for stages with equal code."""
+        out: dict[str, str] = {}
+        seen: set[str] = set()
+        for k, stage in enumerate(self.code.schedule.stages):
+            text = emit_stage(stage, self.target)
+            if text in seen:
+                continue
+            seen.add(text)
+            stem = f"{k}-{stage.name.replace('/', '.')}"
             out[f"{stem}.ll"] = text
             out[f"{stem}.s"] = jit.emit_assembly(text, self.target)
         return out

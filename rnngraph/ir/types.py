@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import TypeAlias
 
@@ -84,7 +85,12 @@ class TensorType:
         return TensorType(dtype, self.shape)
 
     def __str__(self) -> str:
-        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+        return _type_text(self.dtype, self.shape)
+
+
+@lru_cache(maxsize=4096)
+def _type_text(dtype: DType, shape: Shape) -> str:
+    return f"{dtype}[{','.join(map(str, shape))}]"
 
 
 def resolve(shape: Shape, dims: Dims) -> tuple[int, ...]:
