@@ -156,7 +156,8 @@ def _merge(block: Block, a: Rnn, b: Rnn) -> Op:
         for mine, theirs in zip(node.results[1:], old.op.results[1:], strict=True):
             if theirs.uses:
                 theirs.replace_by(build.slice(mine, 0, k, 1))
-        old.op.erase()
+    for op in (a.op, b.op):  # only now: one of them is where the builder stands
+        op.erase()
     sort_block(block)
     return node
 
