@@ -23,7 +23,13 @@ def rnngraph_run(load: Workload, weights: list[list[Weights]], threads: int) -> 
         layers.append(rg.nn.Bidirectional(cells[0], backward_layer=cells[1]) if load.bidirectional else cells[0])
     compiled = rg.compile(rg.nn.Sequential(layers), inputs=rg.Input(("batch", "time", load.inputs)), target="cpu",
                           threads=threads, dims={"batch": load.batch, "time": load.steps})
-    return lambda x: compiled(x)
+
+    def run(x: Array) -> Array:
+        y = compiled(x)
+        assert isinstance(y, np.ndarray)
+        return y
+
+    return run
 
 
 _TO_KERAS = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}  # PyTorch i,f,g,o = Keras i,f,c,o; r,z,n -> z,r,h
@@ -37,6 +43,7 @@ def _layer(load: Workload, w: Weights, *, backwards: bool) -> Any:
         return np.concatenate([parts[g] for g in _TO_KERAS[load.cell]])
 
     kernel, recurrent = gates(w.w).T.copy(), gates(w.r).T.copy()
+    layer: Any
     if load.cell == "lstm":
         layer = rg.nn.LSTM(load.hidden, return_sequences=True, go_backwards=backwards)
         bias = gates(w.bw + w.br)
@@ -99,7 +106,8 @@ def _onnx_model(load: Workload, weights: list[list[Weights]]) -> bytes:
             f"B{k}": np.stack([np.concatenate([gates(w.bw), gates(w.br)]) for w in level]),
         }
         constants += [numpy_helper.from_array(a, n) for n, a in arrays.items()]
-        attributes = {"hidden_size": load.hidden, "direction": "bidirectional" if load.bidirectional else "forward"}
+        attributes: dict[str, Any] = {"hidden_size": load.hidden,
+                                      "direction": "bidirectional" if load.bidirectional else "forward"}
         if load.cell == "gru":
             attributes["linear_before_reset"] = 1
         nodes.append(helper.make_node(load.cell.upper(), [f"s{k}", *arrays], [f"y{k}"], **attributes))
@@ -107,7 +115,8 @@ def _onnx_model(load: Workload, weights: list[list[Weights]]) -> bytes:
         nodes.append(helper.make_node("Reshape", [f"t{k}", "flat"], [f"s{k + 1}"]))
     nodes.append(helper.make_node("Transpose", [f"s{load.layers}"], ["y"], perm=[1, 0, 2]))
     constants.append(numpy_helper.from_array(np.array([0, 0, -1], np.int64), "flat"))
-    graph = helper.make_graph(nodes, "peer", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", "T", load.inputs])],
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", "T", load.inputs])
+    graph = helper.make_graph(nodes, "peer", [x],
                               [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", "T", None])], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     data: bytes = model.SerializeToString()

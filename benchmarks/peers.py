@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     probe = FmaProbe()
     results = []
     if not options.json:
-        print(f"{options.threads} threads, probe {probe.gflops():.0f} GFLOP/s a core, medians of interleaved rounds, us")
+        print(f"{options.threads} threads, probe {probe.gflops():.0f} GFLOP/s a core; medians in us")
         print(f"{'workload':24}" + "".join(f"{n:>13}" for n in LIBRARIES) + f"{'ratio':>8}{'mark':>6}"
               f"{'GFLOP/s':>9}{'max diff':>10}  rounds")
     for load in loads:
@@ -100,8 +100,8 @@ def main(argv: list[str] | None = None) -> int:
         if not options.json:
             cells = "".join(f"{r.seconds[n] * 1e6:13.0f}" for n in LIBRARIES)
             print(f"{load.name:24}{cells}{r.ratio:8.2f}{load.mark or '':>6}"
-                  f"{load.flops / r.seconds['rnngraph'] / 1e9:9.1f}{r.difference:10.1e}  {r.rounds} of {r.rounds + r.dropped}",
-                  flush=True)
+                  f"{load.flops / r.seconds['rnngraph'] / 1e9:9.1f}{r.difference:10.1e}"
+                  f"  {r.rounds} of {r.rounds + r.dropped}", flush=True)
     if options.json:
         json.dump([{"workload": r.load.name, "seconds": r.seconds, "ratio": r.ratio, "mark": r.load.mark,
                     "difference": r.difference, "rounds": r.rounds} for r in results], sys.stdout, indent=2)

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from rnngraph.errors import PassError
 from rnngraph.ir import Graph, Op
+from rnngraph.passes.schedule_phases import Schedules
 from rnngraph.phases.memory import MemoryPlan, plan_memory
 from rnngraph.phases.text import memory_text
-from rnngraph.passes.schedule_phases import Schedules
 from rnngraph.rewrite import Pass, PassContext
 from rnngraph.runtime.segments import segment
 

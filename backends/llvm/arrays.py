@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from rnngraph.backends.llvm.layout import ALIGN, aligned
 from rnngraph.errors import CompileError
 from rnngraph.ir import Array, Dims, Interpreter, Op, Value, resolve
-from rnngraph.ir.ops import ConcatAttrs, ConstAttrs, TransposeAttrs, AxisAttrs
+from rnngraph.ir.ops import AxisAttrs, ConcatAttrs, ConstAttrs, TransposeAttrs
 from rnngraph.phases.memory import MemoryPlan, Where
 
 LANES = 16  # own buffers keep whole vectors of the widest kind per row
@@ -127,7 +128,7 @@ def row_stride(array: Array) -> int | None:
     if array.shape[-1] != 1 and array.strides[-1] != 4:
         return None
     dims = [(n, s) for n, s in zip(array.shape[:-1], array.strides[:-1], strict=True) if n != 1]
-    for (_, outer), (n, inner) in zip(dims, dims[1:], strict=False):
+    for (_, outer), (n, inner) in pairwise(dims):
         if outer != n * inner:
             return None
     return dims[-1][1] // 4 if dims else 0

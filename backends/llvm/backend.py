@@ -79,10 +79,12 @@ LENGTHS = Constraint("lengths", "lengths come in as an input", _lengths_are_inpu
 
 IMPLEMENTATIONS = (
     Implementation("llvm.rnn", "llvm", "cpu", frozenset({"rnn"}),
-                   (FLOATS, LENGTHS, Constraint("constant-weights", "weights are packed at compile time", _constant_weights)),
+                   (FLOATS, LENGTHS,
+                    Constraint("constant-weights", "weights are packed at compile time", _constant_weights)),
                    _native_seconds),
     Implementation("llvm.scan", "llvm", "cpu", frozenset({"scan"}),
-                   (FLOATS, LENGTHS, Constraint("phases", "the step's body splits into phases over rows and lanes", _phases)),
+                   (FLOATS, LENGTHS,
+                    Constraint("phases", "the step's body splits into phases over rows and lanes", _phases)),
                    _native_seconds),
     Implementation("llvm.rows", "llvm", "cpu", COMPUTE,
                    (FLOATS, Constraint("rows", "the op works row by row on the last axis", _rows)), _native_seconds),

@@ -1,6 +1,8 @@
 """``rg_copy``: a strided copy of up to four axes, for initial and final states and for what must be laid out anew.
 
-    rg_copy(table): table = [target, source, sizes 0 1 2 3, target strides 0 1 2 3, source strides 0 1 2 3]   (in floats)
+    rg_copy(table): table = [target, source, sizes 0 1 2 3, target strides 0 1 2 3, source strides 0 1 2 3]
+
+Strides count floats.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rnngraph.backends.llvm.cpu import CpuTarget
 from rnngraph.ir import Dims, resolve
 from rnngraph.phases.lanes import Kind
 from rnngraph.phases.partition import Partition
 from rnngraph.phases.stages import Stage
-from rnngraph.backends.llvm.cpu import CpuTarget
 
 BARRIER = 0.35e-6  # seconds that threads lose at a meeting point within a step
 LAUNCH = 5e-6  # seconds to wake and join workers that still spin

@@ -16,11 +16,10 @@ from rnngraph.backends.llvm.cost import machine
 from rnngraph.backends.llvm.cpu import CpuTarget
 from rnngraph.backends.llvm.layout import pack, tilings
 from rnngraph.backends.llvm.microkernel import library
-from rnngraph.backends.llvm.plan import Plan, SegmentCode, StageCode
+from rnngraph.backends.llvm.plan import Plan, PlanKey, SegmentCode, StageCode, plan_key
 from rnngraph.backends.llvm.pool import Pool, available_cores, run_alone, runtime_object
 from rnngraph.backends.llvm.signature import generator_version, signature
 from rnngraph.backends.llvm.stage import ENTRY, emit_stage
-from rnngraph.backends.llvm.tasks import Planner
 from rnngraph.ir import Array, Dims, Value
 from rnngraph.phases.memory import MemoryPlan
 from rnngraph.phases.stages import Schedule
@@ -47,7 +46,7 @@ class NativeKernel:
         copy = self.link(f"copy {generator_version()}", functools.partial(copying.emit_copy, target), copying.ENTRY)
         self.code = SegmentCode(schedule, memory, tuple(inputs), tuple(outputs), stages, copy)
         self.machine = machine(target)
-        self.plans: OrderedDict[tuple[tuple[str, int], ...], list[Plan]] = OrderedDict()
+        self.plans: OrderedDict[PlanKey, list[Plan]] = OrderedDict()
         self.lock = threading.Lock()
         self.pool = shared_pool(threads) if threads > 1 else None
 
@@ -73,22 +72,20 @@ class NativeKernel:
         finally:
             if shared and self.pool is not None:
                 self.pool.release()
-        self.give(dims, plan)
+        self.give(plan)
         return outputs
 
     def take(self, dims: Dims, threads: int) -> Plan:
         """A free plan for these sizes, or a new one."""
-        key = (*sorted(dims.items()), ("threads", threads))
+        key = plan_key(dims, threads)
         with self.lock:
             free = self.plans.get(key)
             if free:
                 self.plans.move_to_end(key)
                 return free.pop()
-        plan = Plan(self.code, dict(dims), threads, Planner, self.machine)
-        plan.key = key
-        return plan
+        return Plan(self.code, dict(dims), threads, self.machine)
 
-    def give(self, dims: Dims, plan: Plan) -> None:
+    def give(self, plan: Plan) -> None:
         with self.lock:
             self.plans.setdefault(plan.key, []).append(plan)
             while len(self.plans) > MAX_SIZES:

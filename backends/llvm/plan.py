@@ -5,24 +5,28 @@ Per call only the addresses of inputs and outputs are written into the tables.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
-from rnngraph.backends.llvm.args import Slots, has_row_scalars, most_row_scalars, weight_slot
+from rnngraph.backends.llvm.args import Slots, has_row_scalars, most_row_scalars
 from rnngraph.backends.llvm.arrays import Arrays, row_stride
 from rnngraph.backends.llvm.copy import WORDS, copy_shape
-from rnngraph.backends.llvm.layout import Tiling, aligned
+from rnngraph.backends.llvm.cost import Machine
+from rnngraph.backends.llvm.layout import Tiling
 from rnngraph.backends.llvm.pool import Job, records
 from rnngraph.backends.llvm.tasks import Planner, Record, Share
 from rnngraph.errors import CompileError
 from rnngraph.ir import Array, Dims, Op, Value, resolve
+from rnngraph.ir.ops import ConcatAttrs
 from rnngraph.phases.lanes import Source
 from rnngraph.phases.memory import MemoryPlan
 from rnngraph.phases.stages import Carry, Schedule, Stage
 
 ROW_PAD = 16
+PlanKey: TypeAlias = tuple[tuple[str, int], ...]
 
 Copy = tuple[Value, Value, int]  # a part, the join that it is copied into, its place
 
@@ -60,7 +64,8 @@ class _Words:
 class Plan:
     """One instance may serve one call at a time."""
 
-    def __init__(self, code: SegmentCode, dims: Dims, threads: int, planner: type[Planner], machine: object) -> None:
+    def __init__(self, code: SegmentCode, dims: Dims, threads: int, machine: Machine) -> None:
+        self.key = plan_key(dims, threads)
         self.code = code
         self.dims = dims
         self.stages: Sequence[Stage] = code.schedule.stages
@@ -75,7 +80,7 @@ class Plan:
         self.written = {v for s in self.stages for v in s.writes()}
         self.starts = [self._stage_words(k) for k in range(len(self.stages))]
         whole = frozenset(k for k, g in enumerate(code.memory.gangs) if self._has_inner_copies(g.stages))
-        made = planner(code.memory.gangs, self, machine, threads, whole).plan()  # type: ignore[arg-type]
+        made = Planner(code.memory.gangs, self, machine, threads, whole).plan()
         made.rows[0].extend(self._output_copies())
         self.threads = made.threads
         self.finish(made.rows)
@@ -147,19 +152,20 @@ class Plan:
             memory(name, packed)
         return start
 
-    def _row_buffers(self, stage: Stage, code: StageCode, rows: int, memory: object, number: object) -> None:
+    def _row_buffers(self, stage: Stage, code: StageCode, rows: int, memory: Callable[[str, Array], None],
+                     number: Callable[[str, int], None]) -> None:
         parts = stage.partition
         if not parts.reductions and not has_row_scalars(parts):
             return
         capacity = -(-rows // ROW_PAD) * ROW_PAD + ROW_PAD
-        number("row.capacity", capacity)  # type: ignore[operator]
+        number("row.capacity", capacity)
         for r, k in parts.reductions.items():
             vectors = code.tilings[r.args[0].n].tiles * code.tilings[r.args[0].n].nv
-            memory(f"partial{k}", self._own((vectors, capacity)))  # type: ignore[operator]
+            memory(f"partial{k}", self._own((vectors, capacity)))
         if has_row_scalars(parts):
             size = most_row_scalars(parts) * capacity
-            memory("scalars", self._own((MAX_THREADS, size)))  # type: ignore[operator]
-            number("scalars.part", -(-size // ROW_PAD) * ROW_PAD)  # type: ignore[operator]
+            memory("scalars", self._own((MAX_THREADS, size)))
+            number("scalars.part", -(-size // ROW_PAD) * ROW_PAD)
 
     def _own(self, shape: tuple[int, ...]) -> Array:
         array = self.arrays.buffer(shape)
@@ -271,7 +277,8 @@ class Plan:
         return self.copy(self._part(self.arrays.get(join), op, part, offset), self.arrays.get(part))
 
     def _part(self, container: Array, op: Op, part: Value, offset: int) -> Array:
-        axis = op.attrs.axis  # type: ignore[attr-defined]
+        assert isinstance(op.attrs, ConcatAttrs)
+        axis = op.attrs.axis
         index = [slice(None)] * container.ndim
         index[axis] = slice(offset, offset + resolve(part.shape, self.dims)[axis])
         return container[tuple(index)]
@@ -292,7 +299,8 @@ class Plan:
     def deliveries(self, stage: int, begin: int, end: int) -> list[Record]:
         return self._copies(self.delivered, stage, begin, end)
 
-    def _copies(self, pairs: dict[tuple[int, str], tuple[Array, Array]], stage: int, begin: int, end: int) -> list[Record]:
+    def _copies(self, pairs: dict[tuple[int, str], tuple[Array, Array]], stage: int, begin: int,
+                end: int) -> list[Record]:
         """Copies of the parts of (target, source) pairs that belong to steps [begin, end)."""
         out = []
         s = self.stages[stage]
@@ -352,8 +360,11 @@ class Plan:
 MAX_THREADS = 256
 
 
+def plan_key(dims: Dims, threads: int) -> PlanKey:
+    """Plans with one key can stand in for each other."""
+    return (*sorted(dims.items()), ("threads", threads))
+
+
 def _lanes_ok(array: Array) -> bool:
     return array.shape[-1] == 1 or array.strides[-1] == 4
 
-
-__all__ = ["Plan", "SegmentCode", "StageCode", "aligned", "weight_slot"]

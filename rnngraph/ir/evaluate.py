@@ -10,7 +10,7 @@ import numpy as np
 from rnngraph.errors import InputError
 from rnngraph.ir.core import Block, Graph, Op, Value
 from rnngraph.ir.opdef import Array
-from rnngraph.ir.types import DType, Dims, TensorType
+from rnngraph.ir.types import Dims, DType, TensorType
 
 
 class Interpreter:
@@ -41,7 +41,7 @@ class Interpreter:
 
 
 def bind_dims(types: Mapping[str, TensorType], arrays: Mapping[str, Array]) -> Dims:
-    """The size of every symbol, from the arrays; InputError when rank, an integer dim or two sizes of one symbol clash."""
+    """The size of every symbol, from the arrays; InputError when a rank, a known dim or two sizes of a symbol clash."""
     dims: Dims = {}
     origin: dict[str, str] = {}
     for name, t in types.items():
@@ -51,7 +51,8 @@ def bind_dims(types: Mapping[str, TensorType], arrays: Mapping[str, Array]) -> D
         for axis, (want, got) in enumerate(zip(t.shape, shape, strict=True)):
             if isinstance(want, int):
                 if want != got:
-                    raise InputError(f"input {name!r}: expected {t}, got shape {shape} (axis {axis} is {got}, not {want})")
+                    raise InputError(f"input {name!r}: expected {t}, got shape {shape} "
+                                     f"(axis {axis} is {got}, not {want})")
             elif dims.setdefault(want, got) != got:
                 raise InputError(f"input {name!r}: dim {want!r} is {got} here but {dims[want]} in {origin[want]!r}")
             else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from rnngraph.ir.types import BF16, DType, Dims, TensorType, dtype_of, numel
+from rnngraph.ir.types import BF16, Dims, DType, TensorType, dtype_of, numel
 
 if TYPE_CHECKING:
     from rnngraph.ir.core import Block, Op, Value

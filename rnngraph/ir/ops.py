@@ -13,8 +13,18 @@ from rnngraph.errors import InputError
 from rnngraph.ir import typing as rules
 from rnngraph.ir.core import Block, Op
 from rnngraph.ir.opdef import (
-    Array, Attrs, Cost, CostRule, EvalContext, Evaluate, Literal, OpDef, Types,
-    elementwise_cost, round_bf16, traffic,
+    Array,
+    Attrs,
+    Cost,
+    CostRule,
+    EvalContext,
+    Evaluate,
+    Literal,
+    OpDef,
+    Types,
+    elementwise_cost,
+    round_bf16,
+    traffic,
 )
 from rnngraph.ir.types import BF16, BOOL, F32, Dim, Dims, DType, Shape, TensorType, numel, resolve
 

@@ -14,7 +14,7 @@ from rnngraph.ir import ops
 from rnngraph.ir.builder import Builder
 from rnngraph.ir.core import Block, Graph, Op, Value
 from rnngraph.ir.opdef import Array, Attrs, Cost, EvalContext, OpDef, Types, traffic
-from rnngraph.ir.types import Dim, Dims, I32, I64, numel, resolve
+from rnngraph.ir.types import I32, I64, Dim, Dims, numel, resolve
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}

@@ -11,7 +11,7 @@ from rnngraph.errors import InputError, ShapeError
 from rnngraph.ir.core import Block, Op, Value
 from rnngraph.ir.opdef import Array, Attrs, Cost, EvalContext, OpDef, Types
 from rnngraph.ir.ops import YieldAttrs
-from rnngraph.ir.types import Dim, Dims, I32, I64, resolve
+from rnngraph.ir.types import I32, I64, Dim, Dims, resolve
 
 
 @dataclass(frozen=True, slots=True)

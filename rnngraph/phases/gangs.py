@@ -67,7 +67,8 @@ def find_gangs(items: Sequence[Stage | Op]) -> list[Gang]:
 def _may_join(stages: Sequence[Stage], edges: Sequence[_Edge], gang_of: Sequence[int], e: _Edge) -> bool:
     """Join a consumer to its producer's gang when all that it waits for is in that gang, walking the same way."""
     target = gang_of[e.producer]
-    incoming = [x for x in edges if gang_of[x.consumer] == gang_of[e.consumer] and gang_of[x.producer] != gang_of[e.consumer]]
+    joining = gang_of[e.consumer]
+    incoming = [x for x in edges if gang_of[x.consumer] == joining and gang_of[x.producer] != joining]
     if any(gang_of[x.producer] != target or not x.aligned for x in incoming):
         return False
     members = [s for k, s in enumerate(stages) if gang_of[k] in (target, gang_of[e.consumer])]

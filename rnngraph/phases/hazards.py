@@ -35,7 +35,8 @@ def carry_modes(partition: Partition, carries: Sequence[str]) -> dict[str, Carry
 
 def _readers(partition: Partition, name: str) -> tuple[list[int], list[int]]:
     """Phases that read carry ``name`` across lanes, and those that read it at the lanes that they write."""
-    across, along = [], []
+    across: list[int] = []
+    along: list[int] = []
     for k, p in enumerate(partition.phases):
         if any(leaf.name == name for leaf in left_leaves(p)):
             across.append(k)

@@ -121,7 +121,7 @@ class LaneAnalysis:
         """The pieces (base, offset, extent, position) that make up lanes [off, off + n) of ``value``; ``through``
         looks behind a stored value, for the phase that stores it."""
         op = value.op
-        if op is None or not through and (value in self.leaves or value in self.stored):
+        if op is None or (not through and (value in self.leaves or value in self.stored)):
             return [(value, off, n, 0)]
         if isinstance(op.attrs, SliceAttrs) and op.attrs.axis == len(self.rows) and op.attrs.step == 1:
             start = op.attrs.start

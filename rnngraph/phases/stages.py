@@ -109,7 +109,7 @@ def is_lane_view(op: Op, rows: tuple[Dim, ...]) -> bool:
         return a.axis == len(rows) and shape[:-1] == rows
     if isinstance(a, BroadcastAttrs):
         per_row = a.axes == tuple(range(len(rows)))
-        return shape == rows and a.axes == () or shape[:-1] == rows and (a.axes in ((), (len(rows),)) or per_row)
+        return (shape == rows and a.axes == ()) or (shape[:-1] == rows and (a.axes in ((), (len(rows),)) or per_row))
     if op.name == "reshape":  # a row scalar seen as one lane, or back
         return {shape, op.operands[0].shape} == {rows, (*rows, 1)}
     return False
@@ -194,7 +194,7 @@ def rows_stage(ops: Sequence[Op]) -> Stage:
     internal = frozenset(ops)
     rows = rows_of(ops[0])
     leaves = LeafNames({}, internal, rows, views=True)
-    outputs = {}
+    outputs: dict[str, Value] = {}
     for op in ops:
         for v in op.results:
             if _needed_outside(v, internal, rows):
@@ -243,7 +243,7 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
 
     for op in ops:
         if is_compute(op):
-            if open_ops and (not _fits_rows(op, rows_of(open_ops[0])) or _needs_pending(op, pending, rows_of(open_ops[0]))):
+            if open_ops and not _joins(op, rows_of(open_ops[0]), pending):
                 close()
             open_ops.append(op)
         elif op.name == "scan":
@@ -273,6 +273,11 @@ def _depends(op: Op, ops: Sequence[Op]) -> bool:
     """Whether ``op`` reads, directly or through moves, a result of ``ops``."""
     return any(v.op in ops or (v.op is not None and v.op.name in VIEWS | {"concat"} and _depends(v.op, ops))
                for v in op.operands)
+
+
+def _joins(op: Op, rows: tuple[Dim, ...], pending: Sequence[Op]) -> bool:
+    """Whether a compute op can go into an open stage with these rows."""
+    return _fits_rows(op, rows) and not _needs_pending(op, pending, rows)
 
 
 def _needs_pending(op: Op, pending: Sequence[Op], rows: tuple[Dim, ...]) -> bool:

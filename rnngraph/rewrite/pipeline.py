@@ -104,8 +104,8 @@ class Pipeline:
 
 def fingerprint(graph: Graph) -> int:
     """A number that changes whenever the text of ``graph`` would: printing costs ten times more than this walk."""
-    ops = [(id(op), op.opdef.name, id(op.attrs), op.layer, op.impl, *map(id, op.operands), *(r.hint for r in op.results))
-           for op in graph.walk()]
+    ops = [(id(op), op.opdef.name, id(op.attrs), op.layer, op.impl, *map(id, op.operands),
+            *(r.hint for r in op.results)) for op in graph.walk()]
     args = [(id(a), a.hint) for op in graph.walk() for block in op.blocks for a in block.args]
     return hash((tuple(ops), tuple(args), tuple((id(v), v.hint) for v in graph.inputs)))
 
