@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from rnngraph.backends.llvm.cpu import CpuTarget
 from rnngraph.backends.llvm.microkernel import name, pair_name, row_variants
-from rnngraph.backends.llvm.vector import I64, PTR, VOID, Builder, Emit, IRValue
+from rnngraph.backends.llvm.layout import ROW_BLOCK
+from rnngraph.backends.llvm.vector import I32, I64, PTR, VOID, Builder, Emit, IRValue
 
+LINE = 16  # floats of a cache line
 _TILE = [PTR, I64, PTR, I64, PTR, I64, I64]
 _PAIR = [PTR, PTR, PTR, PTR, PTR, I64, I64]
 
@@ -23,8 +25,12 @@ def call_pair(e: Emit, b: Builder, vectors: int, acc0: IRValue, acc1: IRValue, l
 
 
 def call_rows(e: Emit, b: Builder, vectors: int, acc: IRValue, left: IRValue, stride: IRValue, weights: IRValue,
-              k: IRValue, beta: IRValue, rows: IRValue) -> None:
-    """All ``rows`` of one tile: the largest variant in a loop, then each smaller one at most once."""
+              k: IRValue, beta: IRValue, rows: IRValue, panel: int) -> None:
+    """All ``rows`` of one tile: the largest variant in a loop, then each smaller one at most once.
+
+    ``panel`` is the size of the weights that these rows stream, in floats. Every turn of the loop asks for a part of
+    the panel that follows, so that it has come to the second-level cache when its turn comes.
+    """
     variants = row_variants(vectors, e.target)
     width = vectors * e.W
 
@@ -35,7 +41,12 @@ def call_rows(e: Emit, b: Builder, vectors: int, acc: IRValue, left: IRValue, st
 
     most = variants[-1]
     whole = b.mul(b.udiv(rows, e.num(most)), e.num(most))
+    lines = -(-panel // LINE // (ROW_BLOCK // most))
+    following = e.at(b, weights, panel)
     with e.for_range(b, 0, whole, most, name=f"by{most}") as loop:
+        first = e.at(b, following, b.mul(b.udiv(loop.index, e.num(most)), e.num(lines * LINE)))
+        for line in range(lines):
+            prefetch(e, b, e.at(b, first, line * LINE))
         call(most, loop.index)
     done = whole
     for r in reversed(variants[:-1]):
@@ -44,3 +55,9 @@ def call_rows(e: Emit, b: Builder, vectors: int, acc: IRValue, left: IRValue, st
             call(r, loop.index)
         left_over = b.sub(rows, done)
         done = b.add(done, b.mul(b.udiv(left_over, e.num(r)), e.num(r)))
+
+
+def prefetch(e: Emit, b: Builder, address: IRValue) -> None:
+    """Ask for a line in the second-level cache; never faults."""
+    fn = e.declare("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
+    b.call(fn, [address, e.num(0, I32), e.num(2, I32), e.num(1, I32)])

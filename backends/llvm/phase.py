@@ -211,7 +211,8 @@ class PhaseEmitter:
             weights = e.at(b, self.weights[g, q], b.mul(tile, e.num(panel)))
             block = k_block(e.target, vectors, piece.k)
             if block == piece.k:
-                self.multiply(b, vectors, acc, left, stride, weights, panel, e.num(piece.k), int(q > 0), tiles, rows)
+                self.multiply(b, vectors, acc, left, stride, weights, panel, e.num(piece.k), int(q > 0), tiles, rows,
+                              panel)
                 continue
             few = b.icmp_signed("<=", rows, e.num(most))
             step = b.select(few, e.num(piece.k), e.num(block))
@@ -221,10 +222,11 @@ class PhaseEmitter:
                 beta = e.num(1) if q else b.zext(b.icmp_signed(">", loop.index, e.num(0)), I64)
                 self.multiply(b, vectors, acc, e.at(b, left, loop.index), stride,
                               e.at(b, weights, b.mul(loop.index, e.num(vectors * e.W))), panel, length, beta,
-                              tiles, rows)
+                              tiles, rows, block * vectors * e.W)
 
     def multiply(self, b: Builder, vectors: int, acc: IRValue, left: IRValue, stride: IRValue, weights: IRValue,
-                 panel: int, k: IRValue, beta: int | IRValue, tiles: IRValue, rows: IRValue) -> None:
+                 panel: int, k: IRValue, beta: int | IRValue, tiles: IRValue, rows: IRValue, ahead: int) -> None:
+        """One pass over ``k`` rows of a panel; ``ahead`` floats further the next pass begins."""
         e = self.e
         beta = e.value(beta)
         pair = b.icmp_signed("==", tiles, e.num(2))
@@ -234,7 +236,7 @@ class PhaseEmitter:
         call_pair(e, b, vectors, acc, e.at(b, acc, self.tile_floats), left, weights, e.at(b, weights, panel), k, beta)
         b.branch(after)
         b.position_at_end(one)
-        call_rows(e, b, vectors, acc, left, stride, weights, k, beta, rows)
+        call_rows(e, b, vectors, acc, left, stride, weights, k, beta, rows, ahead)
         b.branch(after)
         b.position_at_end(after)
 
