@@ -209,9 +209,9 @@ def cached_object(text: str, target: CpuTarget, opt: int = 2, *, cache: ObjectCa
 
 
 def built_object(signature: str, build: Callable[[], str], target: CpuTarget) -> bytes:
-    """The object of the IR text that ``build`` writes, kept under ``signature``, which must decide that text."""
+    """The object of the IR text that ``build`` writes; ``signature`` and the target together must decide that text."""
     cache = default_cache()
-    key = object_key(signature, target)
+    key = object_key(f"{target}\n{signature}", target)
     data = cache.get(key)
     if data is None:
         data = jit.compile_object(build(), target)
