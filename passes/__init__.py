@@ -20,6 +20,8 @@ PASSES: dict[str, str] = {
     "merge-bidirectional": "merge_bidirectional:MergeBidirectional",
     "merge-stacked": "merge_stacked:MergeStacked",
     "expand-rnn": "expand_rnn:ExpandRnn",
+    "inline-single-step": "inline_single_step:InlineSingleStep",
+    "fold-embedding": "fold_embedding:FoldEmbedding",
     "select-implementation": "select_implementation:SelectImplementation",
     "schedule-phases": "schedule_phases:SchedulePhases",
     "plan-memory": "plan_memory:PlanMemory",
@@ -28,8 +30,9 @@ PASSES: dict[str, str] = {
 PIPELINES: dict[str, str] = {
     "default": (
         "canonicalize,fold-constants,cse,dce,hoist-invariant,raise-rnn,merge-bidirectional,merge-stacked,"
-        "select-implementation{fused-only=true},expand-rnn{selected-only=true},canonicalize,fuse-gate-matmuls,"
-        "hoist-invariant,hoist-input-projection,fold-constants,cse,dce,select-implementation,schedule-phases,plan-memory"
+        "select-implementation{fused-only=true},expand-rnn{selected-only=true},inline-single-step,canonicalize,"
+        "fuse-gate-matmuls,hoist-invariant,hoist-input-projection,fold-embedding,fold-constants,cse,dce,"
+        "select-implementation,schedule-phases,plan-memory"
     ),
 }
 

@@ -99,9 +99,17 @@ def _sole_consumer(a: Rnn, b: Rnn) -> str | None:
     for value in (a.y, *(op.result for op in chain.ops)):
         for user in value.users():
             if user not in path:
-                who = f"layer {user.layer}" if user.layer else f"the graph's {user.name}"
+                reader = _reader(user)
+                who = f"layer {reader.layer}" if reader.layer else f"the graph's {reader.name}"
                 return f"{name(b)} reads a sequence of {name(a)} that {who} also consumes"
     return None
+
+
+def _reader(user: Op) -> Op:
+    """Who reads what ``user`` passes on: a transpose at a layer's end is no consumer of its own."""
+    while user.name == "transpose" and user.result.uses:
+        user = user.result.users()[0]
+    return user
 
 
 def _independent(a: Rnn, b: Rnn) -> str | None:
