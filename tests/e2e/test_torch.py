@@ -21,7 +21,8 @@ KINDS: dict[str, tuple[Any, str, dict[str, Any], dict[str, Any]]] = {  # ours, t
     "tanh": (SimpleRNN, "RNN", {}, {"nonlinearity": "tanh"}),
     "relu": (SimpleRNN, "RNN", {"activation": "relu"}, {"nonlinearity": "relu"}),
 }
-TO_KERAS = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "tanh": (0,), "relu": (0,)}  # torch's gates r, z, n are ours z, r, h
+# torch's gates r, z, n are our z, r, h
+TO_KERAS = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "tanh": (0,), "relu": (0,)}
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def pair(kind: str, layers: int, directions: int, hidden: int, inputs: int, thre
 def torch_weights(kind: str, module: Any, end: str) -> list[Array]:
     """One layer and direction in our layout: transposed, gates reordered, the biases joined but for GRU."""
     gates = TO_KERAS[kind]
-    w, r, bw, br = (np.concatenate([np.split(getattr(module, f"{n}{end}").detach().numpy(), len(gates))[g] for g in gates])
-                    for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    arrays = [getattr(module, f"{n}{end}").detach().numpy() for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    w, r, bw, br = (np.concatenate([np.split(a, len(gates))[g] for g in gates]) for a in arrays)
     return [w.T, r.T, np.stack([bw, br]) if kind == "gru" else bw + br]
 
 
@@ -81,7 +82,9 @@ def check(both: Pair, x: Array, *, lengths: list[int] | None = None, seed: int |
         rng = np.random.default_rng(seed)
         shape = (len(names) // len(parts), len(x), module.hidden_size)
         state = {p: rng.standard_normal(shape).astype(np.float32) for p in parts}
-    initial = {n: state[p][i] for p in parts for i, n in enumerate(m for m in names if m.endswith(p))} if state else None
+    initial = None
+    if state is not None:
+        initial = {n: state[p][i] for p in parts for i, n in enumerate(m for m in names if m.endswith(p))}
     hidden = None if state is None else torch.from_numpy(state["h"])
     if state is not None and len(parts) == 2:
         hidden = (hidden, torch.from_numpy(state["c"]))
