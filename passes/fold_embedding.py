@@ -7,13 +7,14 @@ from math import prod
 from typing import ClassVar
 
 from rnngraph.ir import Builder, Graph, Op, Value
-from rnngraph.ir.ops import ADD, BROADCAST, CONST, GATHER, MATMUL, TRANSPOSE, BroadcastAttrs, TransposeAttrs
+from rnngraph.ir.ops import ADD, GATHER, MATMUL, BroadcastAttrs, ReshapeAttrs, TransposeAttrs
+from rnngraph.phases.static import is_static
 from rnngraph.rewrite import Miss, Pass, PassContext, Pattern, pattern, rewrite
 
 
 @dataclass(frozen=True)
 class FoldEmbedding(Pass):
-    """gather(E, i) @ W + b -> gather(E @ W + b, i) for constant E, W, b, through transposes that keep the features.
+    """gather(E, i) @ W + b -> gather(E @ W + b, i) for constant E, W, b, through moves that keep the features last.
 
     A step then reads one row instead of multiplying by W. The new table has one row per word and as many columns as
     W: with more than ``max-elements`` numbers the op stays as it is. Rounds differently than the original.
@@ -37,16 +38,17 @@ def _projection(most: int) -> Pattern:
     def projected_embedding(op: Op, b: Builder) -> list[Value] | Miss | None:
         """gather(E, i) @ W -> gather(E @ W, i)"""
         x, w = op.operands
-        lookup = _lookup(x)
-        if lookup is None or not _is_const(w) or w.type.rank != 2:
+        found = _lookup(x)
+        if found is None or not is_static(w) or w.type.rank != 2:
             return None
+        lookup, moves = found
         table, index = lookup.operands
         columns = w.shape[1]
         assert isinstance(columns, int)
         size = columns * prod(d for d in table.shape[:1] if isinstance(d, int))
         if size > most:
             return Miss(f"the projected table would have {size} elements, more than max-elements = {most}", op.layer)
-        return [_like(b, x, b.op(GATHER, b.matmul(table, w), index))]
+        return [_moved(b, b.op(GATHER, b.matmul(table, w), index), moves)]
 
     return projected_embedding
 
@@ -55,34 +57,35 @@ def _projection(most: int) -> Pattern:
 def _bias(op: Op, b: Builder) -> list[Value] | None:
     """gather(E, i) + broadcast(v) -> gather(E + broadcast(v), i)   for a constant vector v over the features"""
     for x, other in (op.operands, op.operands[::-1]):
-        lookup, vector = _lookup(x), _row_vector(other)
-        if lookup is not None and vector is not None and len(x.uses) == 1:
+        found, vector = _lookup(x), _row_vector(other)
+        if found is not None and vector is not None and len(x.uses) == 1:
+            lookup, moves = found
             table, index = lookup.operands
             added = b.add(table, b.broadcast(vector, table.shape))
-            return [_like(b, x, b.op(GATHER, added, index))]
+            return [_moved(b, b.op(GATHER, added, index), moves)]
     return None
 
 
-def _lookup(x: Value) -> Op | None:
-    """The gather of a constant matrix that ``x`` is, or is a transpose of with the features left last."""
+def _lookup(x: Value) -> tuple[Op, list[Op]] | None:
+    """The gather of a constant matrix that ``x`` is a move of, and the moves (transposes and reshapes that keep the
+    features last), the first one first."""
+    moves: list[Op] = []
     op = x.op
-    if op is not None and isinstance(op.attrs, TransposeAttrs) and op.attrs.perm[-1] == x.type.rank - 1:
-        op = op.operands[0].op
-    if op is None or op.opdef is not GATHER or op.operands[0].type.rank != 2 or not _is_table(op.operands[0]):
+    while op is not None and op.opdef is not GATHER:
+        source = op.operands[0] if op.operands else None
+        if source is None or not (_keeps_features(op, source)):
+            return None
+        moves.insert(0, op)
+        op = source.op
+    if op is None or op.operands[0].type.rank != 2 or not is_static(op.operands[0]):
         return None
-    return op
+    return op, moves
 
 
-def _is_table(value: Value) -> bool:
-    """A constant, or what an earlier turn of this pass made of one."""
-    op = value.op
-    if op is None:
-        return False
-    return op.opdef is CONST or (op.opdef in (MATMUL, ADD, BROADCAST) and all(map(_is_table, op.operands)))
-
-
-def _is_const(value: Value) -> bool:
-    return value.op is not None and value.op.opdef is CONST
+def _keeps_features(op: Op, source: Value) -> bool:
+    if isinstance(op.attrs, TransposeAttrs):
+        return op.attrs.perm[-1] == source.type.rank - 1
+    return isinstance(op.attrs, ReshapeAttrs) and op.attrs.shape[-1:] == source.shape[-1:]
 
 
 def _row_vector(value: Value) -> Value | None:
@@ -90,13 +93,14 @@ def _row_vector(value: Value) -> Value | None:
     op = value.op
     if op is None or not isinstance(op.attrs, BroadcastAttrs) or op.attrs.axes != (value.type.rank - 1,):
         return None
-    return op.operands[0] if _is_const(op.operands[0]) else None
+    return op.operands[0] if is_static(op.operands[0]) else None
 
 
-def _like(b: Builder, x: Value, gathered: Value) -> Value:
-    """``gathered`` with the transpose that ``x`` had."""
-    op = x.op
-    if op is not None and op.opdef is TRANSPOSE:
-        assert isinstance(op.attrs, TransposeAttrs)
-        return b.transpose(gathered, op.attrs.perm)
+def _moved(b: Builder, gathered: Value, moves: list[Op]) -> Value:
+    """``gathered`` after the same moves, with the number of features that it has."""
+    for op in moves:
+        if isinstance(op.attrs, TransposeAttrs):
+            gathered = b.transpose(gathered, op.attrs.perm)
+        elif isinstance(op.attrs, ReshapeAttrs):
+            gathered = b.reshape(gathered, (*op.attrs.shape[:-1], gathered.shape[-1]))
     return gathered

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rnngraph.ir import Array, Interpreter, Value
 
-_MOVES = frozenset({"slice", "concat", "transpose", "reshape", "reverse", "cast", "neg", "add", "sub", "mul"})
+_MOVES = frozenset({"slice", "concat", "transpose", "reshape", "reverse", "broadcast", "cast", "neg", "add", "sub",
+                    "mul", "matmul"})
 
 
 def is_static(value: Value) -> bool:

@@ -34,19 +34,44 @@ class Segment:
 
 def segment(graph: Graph) -> list[Segment]:
     """Cut ``graph``; CompileError when an op that is not a constant has no implementation."""
-    runs: list[tuple[str, list[Op]]] = []
-    for op in graph.block.body:
-        if op.opdef is CONST:
-            continue
+    ops = [op for op in graph.block.body if op.opdef is not CONST]
+    for op in ops:
         if not op.impl:
             where = f" of layer {op.layer!r}" if op.layer else ""
             raise CompileError(f"op {op.name!r}{where} has no implementation; "
                                "a pipeline must end with select-implementation before the graph is built")
-        backend = op.impl.split(".")[0]
-        if not runs or runs[-1][0] != backend:
-            runs.append((backend, []))
-        runs[-1][1].append(op)
-    return [_segment(graph, backend, ops) for backend, ops in runs]
+    starts = dict.fromkeys(backend_of(op) for op in ops)
+    runs = min((_runs(ops, start) for start in starts), key=len, default=[])
+    return [_segment(graph, backend, part) for backend, part in runs]
+
+
+def backend_of(op: Op) -> str:
+    """The backend of the op's implementation."""
+    return op.impl.split(".")[0]
+
+
+def _runs(ops: list[Op], start: str) -> list[tuple[str, list[Op]]]:
+    """Runs of one backend, each as long as it can be: an op waits until a run of its backend comes and all that it
+    reads is there. Within a run ops keep their order."""
+    left, backend, runs = list(ops), start, list[tuple[str, list[Op]]]()
+    while left:
+        waiting, taken = set[Op](), list[Op]()
+        for op in left:
+            if backend_of(op) == backend and not any(source in waiting for source in _sources(op)):
+                taken.append(op)
+            else:
+                waiting.add(op)
+        if taken:
+            runs.append((backend, taken))
+        left = [op for op in left if op in waiting]
+        if left:
+            backend = backend_of(left[0])
+    return runs
+
+
+def _sources(op: Op) -> set[Op]:
+    """The ops whose results ``op``, or its bodies, read."""
+    return {v.op for inner in op.walk() for v in inner.operands if v.op is not None}
 
 
 def constant_of(value: Value) -> ConstAttrs | None:
