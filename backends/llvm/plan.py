@@ -93,8 +93,8 @@ class Plan:
         fixed = [[(fn, base + 8 * args, *rest) if fn else (fn, args, *rest) for fn, args, *rest in thread]
                  for thread in rows]
         self.job = Job([records(thread) for thread in fixed])
-        self.patches = [(which, np.array([p for p, _ in at]), np.array([o for _, o in at], np.int64))
-                        for which, at in self.tables.patches.items()]
+        self.patches = list(self.tables.patches.items())
+        self.writable = memoryview(self.words)  # writes single words in a third of the time that numpy takes
         self.shapes = [resolve(v.shape, self.dims) for v in self.code.outputs]
 
     # --- argument tables ------------------------------------------------------------------------------------------
@@ -349,8 +349,11 @@ class Plan:
         """Write this call's addresses; returns the fresh outputs. The inputs are C-contiguous."""
         outputs = [np.empty(s, np.float32) for s in self.shapes]
         arrays = {"in": inputs, "out": outputs}
-        for (kind, k), positions, offsets in self.patches:
-            self.words[positions] = offsets + arrays[kind][k].__array_interface__["data"][0]
+        words = self.writable
+        for (kind, k), places in self.patches:
+            base = arrays[kind][k].__array_interface__["data"][0]
+            for position, offset in places:
+                words[position] = base + offset
         for value, buffer in self.lengths.items():
             given = inputs[self.code.inputs.index(value)]
             buffer[: len(given)] = given
