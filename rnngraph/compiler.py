@@ -20,6 +20,7 @@ from rnngraph.report.dump import read
 from rnngraph.report.numeric import NumericCheck
 from rnngraph.report.report import ResourceKeeper, signature
 from rnngraph.rewrite import Instrument, PassContext, Pipeline
+from rnngraph.runtime.inputs import InputPlan
 from rnngraph.runtime.model import CompiledModel
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.segments import Segment, segment
@@ -55,7 +56,7 @@ def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] |
     (2, 4)
     """
     options = Options(target, precision, read_pipeline(pipeline) if isinstance(pipeline, str) else pipeline,
-                      threads, dict(dims or {}), verify, seed)
+                      threads, {} if dims is None else dims, verify, seed)
     source = _source(model, inputs)
 
     def build(lengths: bool, initial_state: bool) -> Program:
@@ -83,7 +84,7 @@ class Options:
     precision: str
     pipeline: Pipeline
     threads: int | None = None
-    dims: dict[str, int] = field(default_factory=dict)
+    dims: Mapping[str, int] = field(default_factory=dict)
     verify: str | None = None
     seed: int = 0
 
@@ -91,9 +92,16 @@ class Options:
         _choose("target", self.target, TARGETS)
         _choose("precision", self.precision, PRECISIONS)
         _choose("verify", self.verify, VERIFY)
-        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
+        if not isinstance(self.pipeline, Pipeline):
+            raise CompileError("pipeline must be a name of rnngraph.passes.PIPELINES, a line of text or a Pipeline, "
+                               f"got {self.pipeline!r}")
+        if self.threads is not None and not _whole(self.threads, 1):
             raise CompileError(f"threads must be a whole number >= 1 or None, got {self.threads!r}")
-        if bad := {n: s for n, s in self.dims.items() if not isinstance(s, int) or s < 0}:
+        if not _whole(self.seed, 0):
+            raise CompileError(f"seed must be a whole number >= 0, got {self.seed!r}")
+        if not isinstance(self.dims, Mapping):
+            raise CompileError(f"dims gives sizes >= 0 by symbol, got {self.dims!r}")
+        if bad := {n: s for n, s in self.dims.items() if not isinstance(n, str) or not _whole(s, 0)}:
             raise CompileError(f"dims gives sizes >= 0 by symbol, got {bad}")
 
 
@@ -105,13 +113,13 @@ def build_program(traced: Graph, options: Options, started: float | None = None)
     started = time.perf_counter() if started is None else started
     graph = traced.clone()
     registry = backends.default_registry()
-    context = PassContext(options.target, registry, options.dims,
+    context = PassContext(options.target, registry, dict(options.dims),
                           {"threads": options.threads, "precision": options.precision})
     keeper = ResourceKeeper()
     keeper.keep(graph)
     instruments: list[Instrument] = [keeper]
     if options.verify == "numeric":
-        instruments.append(NumericCheck(traced, options.dims, options.seed))
+        instruments.append(NumericCheck(traced, dict(options.dims), options.seed))
     records = options.pipeline.run(graph, context, instruments=instruments,
                                    verify_each=options.verify is not None)
     report = Report(
@@ -127,7 +135,7 @@ def build_program(traced: Graph, options: Options, started: float | None = None)
         report.kernels.append(KernelReport(part.backend, _summary(part), time.perf_counter() - start,
                                            kernels[-1].artifacts))
     report.seconds = time.perf_counter() - started
-    return Program(graph, segments, kernels, report)
+    return Program(graph, segments, kernels, report, InputPlan(traced))
 
 
 def _source(model: object, inputs: object) -> Graph | Layer:
@@ -154,6 +162,10 @@ def _summary(part: Segment) -> str:
     counts = Counter(op.impl if op.impl.endswith(f".{op.name}") else f"{op.name} as {op.impl}"
                      for op in part.ops)
     return ", ".join(name + (f" x{n}" if n > 1 else "") for name, n in counts.items())
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _choose(name: str, value: object, choices: tuple[object, ...]) -> None:

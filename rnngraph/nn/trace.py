@@ -51,7 +51,7 @@ def trace(model: Layer, inputs: Input | Sequence[Input] | None = None, *, length
 
 
 def _inputs(model: Layer, inputs: Input | Sequence[Input] | None) -> list[Input]:
-    found = [inputs] if isinstance(inputs, Input) else list(inputs or ())
+    found = list(inputs) if isinstance(inputs, list | tuple) else [inputs] if isinstance(inputs, Input) else []
     if inputs is None and isinstance(model, Model | Sequential):
         found = list(model.inputs)
     if not found or not all(isinstance(x, Input) for x in found):

@@ -30,13 +30,18 @@ class InputSpec:
         want: np.dtype[Any] = self.type.dtype.numpy
         if type(given) is np.ndarray and given.dtype == want and given.flags.aligned:
             return given
+        if isinstance(given, np.ma.MaskedArray):
+            raise InputError(f"input {self.name!r}: expected {self.type}, got a masked array, whose mask would be "
+                             "lost; fill it first (x.filled(value)), and give lengths= for padded rows")
         try:
             array = np.asarray(given)
-        except ValueError as e:
+        except (ValueError, TypeError, RuntimeError) as e:  # also what a foreign __array__ raises
             raise InputError(f"input {self.name!r}: expected {self.type}, "
                              f"got something that is no array: {e}") from e
         if array.dtype.newbyteorder("=") == want:
             return array if array.dtype.isnative and array.flags.aligned else array.astype(want, order="C")
+        if isinstance(given, list | tuple) and not array.size:
+            return array.astype(want)  # an empty list has no dtype
         if self.type.dtype.kind == "int" and array.dtype.kind in "iu":
             return self._narrow(array, want)
         raise InputError(f"input {self.name!r}: expected {self.type}, got dtype {array.dtype}; "

@@ -97,6 +97,8 @@ class CompiledModel:
         >>> neg.run({"x": np.ones(1, np.float32)})
         {'y': array([-1.], dtype=float32)}
         """
+        if not isinstance(inputs, Mapping) or not all(isinstance(n, str) for n in inputs):
+            raise InputError(f"run takes a mapping from input names to arrays, got {_kind(inputs)}")
         own = {n: a for n, a in inputs.items() if n in self.input_names}
         state = {n: a for n, a in inputs.items() if n not in own and n != "lengths"}
         lengths = inputs.get("lengths") if "lengths" not in own else None
@@ -131,14 +133,24 @@ class CompiledModel:
     def _states(self, program: Program, values: Mapping[str, object], state: State) -> dict[str, object]:
         specs = {s.name: s for s in program.plan.specs if s.name not in values}
         if not isinstance(state, Mapping):
+            if not isinstance(state, list | tuple | np.ndarray):
+                raise InputError(f"initial_state: expected arrays for {list(specs)}, by name or in order, "
+                                 f"got {_kind(state)}")
             items = [state] if isinstance(state, np.ndarray) and len(specs) == 1 else list(state)
             if len(items) != len(specs):
                 raise InputError(f"initial_state: expected one array for each of {list(specs)}, "
                                  f"got {len(items)}")
             return dict(zip(specs, items, strict=True))
-        given = {n if n in specs else n + "0": a for n, a in state.items()}
-        if unknown := [n for n in state if n not in specs and n + "0" not in specs]:
+        if unknown := [n for n in state if n not in specs and f"{n}0" not in specs]:
             raise InputError(f"initial_state: unknown state(s) {unknown}; the model has {list(specs)}")
+        given = {n if n in specs else n + "0": a for n, a in state.items()}
+        if len(given) != len(state):
+            raise InputError(f"initial_state: some state is given twice in {list(state)}; the model has {list(specs)}")
         _, dims = self.program.plan.bind([values[n] for n in self.input_names])
         return {n: given[n] if n in given else np.zeros(resolve(s.type.shape, dims), s.type.dtype.numpy)
                 for n, s in specs.items()}
+
+
+def _kind(value: object) -> str:
+    """What was given, for a message: the keys of a mapping, else the type."""
+    return f"the keys {list(value)}" if isinstance(value, Mapping) else type(value).__name__

@@ -40,10 +40,10 @@ class Program:
     """
 
     def __init__(self, graph: Graph, segments: Sequence[Segment], kernels: Sequence[Runnable],
-                 report: Report) -> None:
+                 report: Report, plan: InputPlan | None = None) -> None:
         self.graph = graph
         self.report = report
-        self.plan = InputPlan(graph)
+        self.plan = plan or InputPlan(graph)  # of the traced graph, whose layers are the user's
         self.input_names = graph.input_names
         self.output_names = graph.output_names
         slots: dict[Value, int] = {v: i for i, v in enumerate(graph.inputs)}
