@@ -36,7 +36,8 @@ def _phase(p: Phase) -> str:
     if work:
         parts.append(f"{work} elementwise")
     parts += [f"partial {r.op.name}" for r in p.reduces]
-    parts.append("store " + " ".join(s.dest + (f"+{s.pos}" if s.pos else "") for s in p.stores))
+    if p.stores:
+        parts.append("store " + " ".join(s.dest + (f"+{s.pos}" if s.pos else "") for s in p.stores))
     return " | ".join(parts)
 
 
