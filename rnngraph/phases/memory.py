@@ -54,7 +54,7 @@ class _Planner:
         self.inputs = inputs
         self.outputs = outputs
         self.plan = MemoryPlan()
-        self.written = {v for s in schedule.stages for v in s.writes()}
+        self.written = dict.fromkeys(v for s in schedule.stages for v in s.writes())
         self.joins = {i.results[0]: i for i in schedule.items if isinstance(i, Op) and i.name == "concat"}
         self.moves = {i.results[0]: i for i in schedule.items if isinstance(i, Op) and i.name != "concat"}
 
