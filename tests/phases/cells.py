@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rnngraph.ir import Graph
 from rnngraph.nn import GRU, LSTM, RNN, Cell, Input, Layer, SimpleRNN, Tensor, ops, trace
@@ -11,13 +11,16 @@ from rnngraph.nn.initializers import RandomUniform
 
 
 class UserCell(Cell):
-    """Weights on demand: ``self.w(name, *shape)`` is created in build by `weights`."""
+    """A cell whose weights are what `shapes` says, as attributes."""
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    if TYPE_CHECKING:
+        def __getattr__(self, name: str) -> Any: ...
+
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         raise NotImplementedError
 
     def build(self, n: int) -> None:
-        for name, shape in self.weights(n).items():
+        for name, shape in self.shapes(n).items():
             initializer = RandomUniform(-1.0, 1.0) if len(shape) == 1 else "glorot_uniform"
             setattr(self, name, self.add_weight(name, shape, initializer))
 
@@ -28,7 +31,7 @@ class Peephole(UserCell):
     def __init__(self, n: int) -> None:
         super().__init__({"h": n, "c": n})
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         u = self.state_size["h"]
         return {"W": (n, 4 * u), "R": (u, 4 * u), "b": (4 * u,), "pi": (u,), "pf": (u,), "po": (u,)}
 
@@ -43,7 +46,7 @@ class Peephole(UserCell):
 class MinimalGated(UserCell):
     """The recurrent matmul of the candidate reads a computed value: two phases."""
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         u = self.state_size
         return {"Wf": (n, u), "Rf": (u, u), "Wn": (n, u), "Rn": (u, u), "bf": (u,), "bn": (u,)}
 
@@ -59,7 +62,7 @@ class LayerNormed(UserCell):
     def __init__(self, n: int) -> None:
         super().__init__({"h": n, "c": n})
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         u = self.state_size["h"]
         return {"W": (n, 4 * u), "R": (u, 4 * u), "b": (4 * u,), "g": (4 * u,), "gc": (u,), "bc": (u,)}
 
@@ -74,7 +77,7 @@ class LayerNormed(UserCell):
 class RowGate(UserCell):
     """One gate per row (attention-like), from a matmul to one lane."""
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         u = self.state_size
         return {"W": (n, u), "R": (u, u), "wa": (n, 1), "ra": (u, 1)}
 
@@ -87,7 +90,7 @@ class RowGate(UserCell):
 class Normalized(UserCell):
     """The state is kept at unit length, and its largest lane is emitted too: max and sum of squares."""
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         return {"W": (n, self.state_size), "R": (self.state_size, self.state_size)}
 
     def step(self, x: Tensor, h: Any) -> Any:
@@ -99,7 +102,7 @@ class Normalized(UserCell):
 class SoftAttention(UserCell):
     """A softmax over the lanes, written out: max, then a sum that depends on it."""
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         return {"W": (n, self.state_size), "R": (self.state_size, self.state_size)}
 
     def step(self, x: Tensor, h: Any) -> Any:
@@ -112,7 +115,7 @@ class SoftAttention(UserCell):
 class SimpleUnit(UserCell):
     """SRU: no recurrent matmul."""
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         u = self.state_size
         return {"W": (n, 3 * u), "b": (2 * u,), "v": (u,)}
 
@@ -127,7 +130,7 @@ class SimpleUnit(UserCell):
 class Independent(UserCell):
     """IndRNN: a recurrent vector."""
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         return {"W": (n, self.state_size), "v": (self.state_size,)}
 
     def step(self, x: Tensor, h: Any) -> Any:
@@ -141,7 +144,7 @@ class Projected(UserCell):
     def __init__(self, n: int) -> None:
         super().__init__({"h": max(1, n // 2), "c": n})
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         u, p = self.state_size["c"], self.state_size["h"]
         return {"W": (n, 4 * u), "R": (p, 4 * u), "b": (4 * u,), "P": (u, p)}
 
@@ -155,7 +158,7 @@ class Projected(UserCell):
 class Joined(UserCell):
     """One weight for [x, h]."""
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         u = self.state_size
         return {"W": (n + u, 2 * u), "b": (2 * u,)}
 
@@ -171,7 +174,7 @@ class Stacked(UserCell):
     def __init__(self, n: int) -> None:
         super().__init__({"a": n, "b": n + 1})
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         a, b = self.state_size["a"], self.state_size["b"]
         return {"W": (n, a), "R": (a, a), "V": (a, b), "Q": (b, b)}
 
@@ -187,7 +190,7 @@ class Delays(UserCell):
     def __init__(self, n: int) -> None:
         super().__init__({"a": n, "b": n, "c": 2 * n})
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         u = self.state_size["a"]
         return {"W": (n, u), "R": (2 * u, u)}
 
@@ -200,7 +203,7 @@ class Delays(UserCell):
 class Comparing(UserCell):
     """Conditions, and min and max."""
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         return {"W": (n, self.state_size), "R": (self.state_size, self.state_size)}
 
     def step(self, x: Tensor, h: Any) -> Any:
@@ -213,7 +216,7 @@ class Comparing(UserCell):
 class Summary(UserCell):
     """A mean of the state that gates the next step's input, over two scales."""
 
-    def weights(self, n: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         return {"W": (n, self.state_size), "R": (self.state_size, self.state_size)}
 
     def step(self, x: Tensor, h: Any) -> Any:

@@ -9,7 +9,7 @@ from random import Random
 
 import numpy as np
 
-from rnngraph.ir import F32, I32, Builder, Graph, OpDef, TensorType, Value, build_graph, ops
+from rnngraph.ir import F32, I32, Builder, OpDef, TensorType, Value, build_graph, ops
 
 SMOOTH = (ops.TANH, ops.SIGMOID, ops.RELU, ops.NEG, ops.ABS)
 BINARY = (ops.ADD, ops.SUB, ops.MUL, ops.MIN, ops.MAX)

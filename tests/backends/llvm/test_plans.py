@@ -6,6 +6,7 @@ import gc
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,12 @@ def test_kept_plans_are_bounded() -> None:
 
 def test_a_plan_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr("rnngraph.backends.llvm.kernel.Plan", lambda *a, **k: made.append(Plan(*a, **k)) or made[-1])
+
+    def make(*args: Any) -> Plan:
+        made.append(args)
+        return Plan(*args)
+
+    monkeypatch.setattr("rnngraph.backends.llvm.kernel.Plan", make)
     run = native(graph("lstm", 3, 2))
     for time in (4, 5, 4, 5, 4):
         run(random_inputs(run.graph, {"batch": 2, "time": time}))

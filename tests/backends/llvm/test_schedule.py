@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_one_thread_walks_chunk_by_chunk() -> None:
     assert len(scan) > 1
     assert scan[0][0] == 0
     assert scan[-1][1] == 40
-    assert all(a[1] == b[0] for a, b in zip(scan, scan[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(scan))
     assert covered(made, 0) == scan
     order = [r[1] for r in made.rows[0] if r[0] == STAGE]
     assert order == [0, 1] * len(scan)

@@ -43,7 +43,8 @@ def test_cells_shared_by_threads(kind: str, mode: str, monkeypatch: pytest.Monke
     alone = native(made)
     for threads in (2, 3):
         run = forced(monkeypatch, made, mode, threads)
-        for sizes in ({"batch": 7, "time": 20}, {"batch": 1, "time": 9}, {"batch": 40, "time": 3}, {"batch": 2, "time": 0}):
+        for batch, time in ((7, 20), (1, 9), (40, 3), (2, 0)):
+            sizes = {"batch": batch, "time": time}
             inputs = random_inputs(made, sizes)
             want = alone(inputs)
             for _ in range(3):
@@ -91,7 +92,8 @@ def test_models_shared_by_threads(model: Any, mode: str, monkeypatch: pytest.Mon
     made = trace(Model(x, list(outputs) if isinstance(outputs, tuple) else outputs), lengths=model is not both)
     rg.passes.run("canonicalize,fuse-gate-matmuls,hoist-invariant,hoist-input-projection,canonicalize,dce", made)
     alone = native(made)
-    for sizes in ({"batch": 1, "time": 70}, {"batch": 5, "time": 31}, {"batch": 33, "time": 2}, {"batch": 3, "time": 0}):
+    for batch, time in ((1, 70), (5, 31), (33, 2), (3, 0)):
+        sizes = {"batch": batch, "time": time}
         inputs = random_inputs(made, sizes)
         check(alone, [sizes], tolerance=3e-6)
         want = alone(inputs)

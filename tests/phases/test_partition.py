@@ -1,0 +1,237 @@
+"""Cells as phases: what a body is cut into, which states need two buffers, where threads that share lanes meet."""
+
+from __future__ import annotations
+
+import pytest
+
+from rnngraph.phases.text import schedule_text
+from tests.backends.llvm.native import scheduled
+from tests.phases.cells import CELLS, graph
+from tests.testing import assert_same_text
+
+# The cells as traced, with 7 units and 5 features; no pass has joined or moved anything.
+EXPECTED = {
+    "lstm": """
+stage lstm: rows batch, time steps
+  carries c0[7] double, c1[7] in place
+  phase 0 [7] after a barrier: matmul 5+7 -> 4x7 | 13 elementwise | store c0 c1 y0
+""",
+    "gru_after": """
+stage gru: rows batch, time steps
+  carries c0[7] double
+  phase 0 [7] after a barrier: matmul 5+7 -> 2x7 | matmul 5 -> 1x7 | matmul 7 -> 1x7 | 15 elementwise | store c0 y0
+""",
+    "gru_before": """
+stage gru: rows batch, time steps
+  carries c0[7] double
+  phase 0 [7] after a barrier: matmul 5+7 -> 1x7 | 3 elementwise | store tmp0
+  phase 1 [7] after a barrier: matmul 5+7 -> 1x7 | matmul 5+7 -> 1x7 | 8 elementwise | store c0 y0
+""",
+    "simple": """
+stage simple_rnn: rows batch, time steps
+  carries c0[7] double
+  phase 0 [7] after a barrier: matmul 5+7 -> 1x7 | 2 elementwise | store c0 y0
+""",
+    "relu": """
+stage simple_rnn: rows batch, time steps
+  carries c0[7] double
+  phase 0 [7] after a barrier: matmul 5+7 -> 1x7 | 2 elementwise | store c0 y0
+""",
+    "peephole": """
+stage rnn: rows batch, time steps
+  carries c0[7] double, c1[7] in place
+  phase 0 [7] after a barrier: matmul 5+7 -> 4x7 | 19 elementwise | store c0 c1 y0
+""",
+    "minimal_gated": """
+stage rnn: rows batch, time steps
+  carries c0[7] in place
+  phase 0 [7] after a barrier: matmul 5+7 -> 1x7 | 3 elementwise | store tmp0 spill0
+  phase 1 [7] after a barrier: matmul 5+7 -> 1x7 | 6 elementwise | store c0 y0
+""",
+    "layer_normed": """
+stage rnn: rows batch, time steps
+  carries c0[7] in place, c1[7] in place
+  phase 0 [28] after a barrier: matmul 5+7 -> 1x28 | store tmp0
+  phase 1 [28]: partial reduce_mean
+  phase 2 [1] after a barrier: 1 row scalars | partial reshape
+  phase 3 [28] after a barrier: 1 row scalars | partial reduce_mean
+  phase 4 [1] after a barrier: 1 row scalars | partial reshape
+  phase 5 [7] after a barrier: 2 row scalars | 18 elementwise | partial reduce_mean | store c1 spill0
+  phase 6 [1] after a barrier: 1 row scalars | partial reshape
+  phase 7 [7] after a barrier: 1 row scalars | partial reduce_mean
+  phase 8 [1] after a barrier: 1 row scalars | partial reshape
+  phase 9 [7] after a barrier: 4 row scalars | 10 elementwise | store c0 y0
+""",
+    "row_gate": """
+stage rnn: rows batch, time steps
+  carries c0[7] double
+  phase 0 [1] after a barrier: matmul 5+7 -> 1x1 | partial reshape | partial reshape
+  phase 1 [7] after a barrier: 2 row scalars | matmul 5+7 -> 1x7 | 4 elementwise | store c0 y0
+""",
+    "normalized": """
+stage rnn: rows batch, time steps
+  carries c0[7] in place
+  phase 0 [7]: matmul 5+7 -> 1x7 | 1 elementwise | partial reduce_sum | store spill0
+  phase 1 [1] after a barrier: 1 row scalars | partial reshape
+  phase 2 [7] after a barrier: 1 row scalars | 1 elementwise | partial reduce_max | store c0 spill1
+  phase 3 [1] after a barrier: 1 row scalars | partial reshape
+  phase 4 [7] after a barrier: 1 row scalars | 1 elementwise | store y0
+""",
+    "softmax": """
+stage rnn: rows batch, time steps
+  carries c0[7] in place
+  phase 0 [7] after a barrier: matmul 5+7 -> 1x7 | partial reduce_max | store spill0
+  phase 1 [1] after a barrier: 1 row scalars | partial reshape
+  phase 2 [7] after a barrier: 1 row scalars | matmul 5+7 -> 1x7 | 2 elementwise | partial reduce_sum | store spill1
+  phase 3 [1] after a barrier: 1 row scalars | partial reshape
+  phase 4 [7] after a barrier: 1 row scalars | 3 elementwise | store c0 y0
+""",
+    "sru": """
+stage rnn: rows batch, time steps
+  carries c0[7] in place
+  phase 0 [7]: matmul 5 -> 3x7 | 14 elementwise | store c0 y0
+""",
+    "indrnn": """
+stage rnn: rows batch, time steps
+  carries c0[7] in place
+  phase 0 [7]: matmul 5 -> 1x7 | 3 elementwise | store c0 y0
+""",
+    "projected": """
+stage rnn: rows batch, time steps
+  carries c0[3] in place, c1[7] in place
+  phase 0 [7] after a barrier: matmul 5+3 -> 4x7 | 13 elementwise | store c1 tmp0
+  phase 1 [3] after a barrier: matmul 7 -> 1x3 | store c0 y0
+""",
+    "joined": """
+stage rnn: rows batch, time steps
+  carries c0[7] double
+  phase 0 [7] after a barrier: matmul 5+7 -> 2x7 | 7 elementwise | store c0 y0
+""",
+    "stacked": """
+stage rnn: rows batch, time steps
+  carries c0[7] double, c1[8] double
+  phase 0 [7] after a barrier: matmul 5+7 -> 1x7 | 1 elementwise | store c0 tmp0
+  phase 1 [7]: store y0
+  phase 2 [8] after a barrier: matmul 7+8 -> 1x8 | 1 elementwise | store c1 y0+7
+""",
+    "delays": """
+stage rnn: rows batch, time steps
+  carries c0[7] in place, c1[7] in place, c2[14] double
+  phase 0 [7] after a barrier: matmul 5+14 -> 1x7 | 6 elementwise | store c0 c1 c2 c2+7 y0
+""",
+    "comparing": """
+stage rnn: rows batch, time steps
+  carries c0[7] double
+  phase 0 [7] after a barrier: matmul 5+7 -> 1x7 | 11 elementwise | store c0 y0
+""",
+    "summary": """
+stage rnn: rows batch, time steps
+  carries c0[7] double
+  phase 0 [5]: partial reduce_sum | partial reduce_min
+  phase 1 [7]: partial reduce_mean
+  phase 2 [1] after a barrier: 3 row scalars | partial reshape | partial reshape | partial reshape
+  phase 3 [7] after a barrier: 3 row scalars | matmul 5 -> 1x7 | matmul 7 -> 1x7 | 5 elementwise | store c0 y0
+""",
+}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_phases_of(kind: str) -> None:
+    _, schedule = scheduled(graph(kind, 7, 5))
+    assert_same_text(schedule_text(schedule), EXPECTED[kind].strip("\n"))
+
+
+GRAPHS = {
+    "a fused bias is cut like the sum that it is added to": ("""graph @main(%x: f32[T,B,2], %h0: f32[B,2], %b: f32[4]) {
+  %w = const [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0] : f32[2,4]
+  %hT, %y = scan carry(h = %h0) over(x = %x) {steps = T, pad = zero} {
+  ^(%h: f32[B,2], %u: f32[B,2]):
+    %m = matmul %h, %w : f32[B,4]
+    %v = broadcast %b {shape = [B, 4], axes = [1]} : f32[B,4]
+    %s = add %m, %v : f32[B,4]
+    %p = slice %s {axis = 1, start = 0, size = 2, step = 1} : f32[B,2]
+    %q = slice %s {axis = 1, start = 2, size = 2, step = 1} : f32[B,2]
+    %n = mul %p, %q : f32[B,2]
+    yield carry(h = %n) emit(y = %n)
+  } : f32[B,2], f32[T,B,2]
+  return y = %y
+}""", """
+stage scan: rows B, T steps
+  carries c0[2] double
+  phase 0 [2] after a barrier: matmul 2 -> 2x2 | 3 elementwise | store c0 y0
+"""),
+    "states that swap are read before they are written": ("""graph @main(%x: f32[T,B,2], %a0: f32[B,2], %b0: f32[B,2]) {
+  %aT, %bT, %y = scan carry(a = %a0, b = %b0) over(x = %x) {steps = T, pad = zero} {
+  ^(%a: f32[B,2], %b: f32[B,2], %u: f32[B,2]):
+    %n = add %a, %u : f32[B,2]
+    yield carry(a = %b, b = %n) emit(y = %a)
+  } : f32[B,2], f32[B,2], f32[T,B,2]
+  return y = %y
+}""", """
+stage scan: rows B, T steps
+  carries c0[2] in place, c1[2] in place
+  phase 0 [2]: 1 elementwise | store c0 c1 y0
+"""),
+    "a state whose halves swap has two buffers": ("""graph @main(%x: f32[T,B,4], %a0: f32[B,4]) {
+  %aT, %y = scan carry(a = %a0) over(x = %x) {steps = T, pad = zero} {
+  ^(%a: f32[B,4], %u: f32[B,4]):
+    %p = slice %a {axis = 1, start = 0, size = 2, step = 1} : f32[B,2]
+    %q = slice %a {axis = 1, start = 2, size = 2, step = 1} : f32[B,2]
+    %n = concat %q, %p {axis = 1} : f32[B,4]
+    yield carry(a = %n) emit(y = %a)
+  } : f32[B,4], f32[T,B,4]
+  return y = %y
+}""", """
+stage scan: rows B, T steps
+  carries c0[4] double
+  phase 0 [2] after a barrier: store c0 c0+2
+  phase 1 [4]: store y0
+"""),
+    "an op on a join keeps the join in memory": ("""graph @main(%x: f32[T,B,2], %a0: f32[B,4]) {
+  %aT, %y = scan carry(a = %a0) over(x = %x) {steps = T, reverse = true, pad = zero} {
+  ^(%a: f32[B,4], %u: f32[B,2]):
+    %t = tanh %u : f32[B,2]
+    %j = concat %t, %u {axis = 1} : f32[B,4]
+    %n = mul %a, %j : f32[B,4]
+    yield carry(a = %n) emit(y = %n)
+  } : f32[B,4], f32[T,B,4]
+  return y = %y
+}""", """
+stage scan: rows B, T steps backwards
+  carries c0[4] in place
+  phase 0 [2] after a barrier: 1 elementwise | store tmp0 tmp0+2
+  phase 1 [4] after a barrier: 1 elementwise | store c0 y0
+"""),
+    "a number from outside is no phase": ("""graph @main(%x: f32[T,B,2], %g: f32[B], %s: f32[], %a0: f32[B,2]) {
+  %aT, %y = scan carry(a = %a0) over(x = %x) {steps = T, pad = zero} {
+  ^(%a: f32[B,2], %u: f32[B,2]):
+    %r = sigmoid %g : f32[B]
+    %p = broadcast %r {shape = [B, 2], axes = [0]} : f32[B,2]
+    %q = broadcast %s {shape = [B, 2], axes = []} : f32[B,2]
+    %v = mul %a, %p : f32[B,2]
+    %n = add %v, %q : f32[B,2]
+    yield carry(a = %n) emit(y = %n)
+  } : f32[B,2], f32[T,B,2]
+  return y = %y
+}""", """
+stage scan: rows B, T steps
+  carries c0[2] in place
+  phase 0 [2]: 1 row scalars | 3 elementwise | store c0 y0
+"""),
+    "rows over time and batch are one loop": ("""graph @main(%x: f32[T,B,2]) {
+  %w = const [1.0, 2.0, 3.0, 4.0, 5.0, 6.0] : f32[2,3]
+  %m = matmul %x, %w : f32[T,B,3]
+  %t = tanh %m : f32[T,B,3]
+  return y = %t
+}""", """
+stage matmul: rows T*B
+  phase 0 [3]: matmul 2 -> 1x3 | 1 elementwise | store y0
+"""),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_phases_where(name: str) -> None:
+    text, expected = GRAPHS[name]
+    _, schedule = scheduled(text)
+    assert_same_text(schedule_text(schedule), expected.strip("\n"))
