@@ -27,6 +27,7 @@ from rnngraph.runtime.segments import Segment, segment
 
 PRECISIONS = ("f32",)
 VERIFY = (None, "each", "numeric")
+MAX_THREADS = 1024
 
 
 def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] | None = None, *,
@@ -97,6 +98,8 @@ class Options:
                                f"got {self.pipeline!r}")
         if self.threads is not None and not _whole(self.threads, 1):
             raise CompileError(f"threads must be a whole number >= 1 or None, got {self.threads!r}")
+        if self.threads is not None and self.threads > MAX_THREADS:
+            raise CompileError(f"threads must be at most {MAX_THREADS}, got {self.threads}")
         if not _whole(self.seed, 0):
             raise CompileError(f"seed must be a whole number >= 0, got {self.seed!r}")
         if not isinstance(self.dims, Mapping):

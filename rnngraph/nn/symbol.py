@@ -10,6 +10,7 @@ from rnngraph.errors import TraceError
 from rnngraph.ir import DTYPES, Dim, DType, Graph, Shape, TensorType, Value
 from rnngraph.nn.context import Options, Trace, activate
 from rnngraph.nn.tensor import Tensor, Traced, map_tensors, tensors_in
+from rnngraph.nn.weights import NAME
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,6 +77,10 @@ class Input(Symbol):
     def __init__(self, shape: Shape, dtype: str | DType = "f32", name: str = "x") -> None:
         if isinstance(dtype, str) and dtype not in DTYPES:
             raise TraceError(f"Input {name!r}: expected a dtype of {', '.join(DTYPES)}, got {dtype!r}")
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise TraceError(f"an Input's name is made of letters, digits, '_', '-' and '.', got {name!r}")
+        if not isinstance(shape, tuple | list):
+            raise TraceError(f"Input {name!r}: expected a shape such as ('batch', 'time', 80), got {shape!r}")
         super().__init__(TensorType(DTYPES[dtype] if isinstance(dtype, str) else dtype, tuple(shape)))
         self.name = name
 

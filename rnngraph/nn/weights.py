@@ -188,6 +188,6 @@ class WeightOwner:
 
 def check_name(name: str | None) -> str | None:
     """A layer's name; TraceError unless it is made of letters, digits, "_", "-" and "."."""
-    if name is not None and not NAME.fullmatch(name):
+    if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
         raise TraceError(f"a layer's name is made of letters, digits, '_', '-' and '.', got {name!r}")
     return name
