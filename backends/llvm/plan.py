@@ -68,6 +68,7 @@ class Plan:
         self.key = plan_key(dims, threads)
         self.code = code
         self.dims = dims
+        self.threads = threads  # at most; what the schedule uses, once it is made
         self.stages: Sequence[Stage] = code.schedule.stages
         self.arrays = Arrays(code.memory, code.inputs, code.outputs, dims)
         self.keep: list[Array] = []
@@ -164,7 +165,7 @@ class Plan:
             memory(f"partial{k}", self._own((vectors, capacity)))
         if has_row_scalars(parts):
             size = most_row_scalars(parts) * capacity
-            memory("scalars", self._own((MAX_THREADS, size)))
+            memory("scalars", self._own((self.threads, size)))
             number("scalars.part", -(-size // ROW_PAD) * ROW_PAD)
 
     def _own(self, shape: tuple[int, ...]) -> Array:
@@ -358,9 +359,6 @@ class Plan:
             given = inputs[self.code.inputs.index(value)]
             buffer[: len(given)] = given
         return outputs
-
-
-MAX_THREADS = 256
 
 
 def plan_key(dims: Dims, threads: int) -> PlanKey:
