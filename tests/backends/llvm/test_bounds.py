@@ -118,7 +118,7 @@ def test_a_stray_access_would_be_seen() -> None:
 @needs_mprotect
 def test_bounds() -> None:
     kinds = ["lstm", "gru_before", "projected", "layer_normed", "row_gate", "stacked", "delays", "summary", "sru"]
-    run_sweep(f"sweep({kinds}, [5, 17], list(TARGETS), [None])\n"
+    run_sweep(f"sweep({kinds}, [5, 17], list(TARGETS)[-2:], [None])\n"
               f"sweep({kinds[:6]}, [19], ['generic'], ['rows', 'lanes'])")
 
 

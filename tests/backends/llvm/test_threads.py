@@ -127,9 +127,9 @@ def test_long_inner_sums_do_not_depend_on_the_batch() -> None:
 def test_more_threads_than_cores() -> None:
     model = Sequential([Bidirectional(LSTM(96, return_sequences=True)), Dense(5)])
     inputs = Input(("batch", "time", 40))
-    x = np.random.default_rng(0).standard_normal((12, 50, 40)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((12, 20, 40)).astype(np.float32)
     want = rg.compile(model, inputs, target="cpu", threads=1)(x)
-    for threads in (2, 3, 17):
+    for threads in (2, 3, 6):
         np.testing.assert_array_equal(rg.compile(model, inputs, target="cpu", threads=threads)(x), want)
 
 
