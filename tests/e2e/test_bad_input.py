@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import rnngraph as rg
+from rnngraph import backends
+from rnngraph.backends.registry import Device, Registry
 from rnngraph.errors import (
     CompileError,
     ImportModelError,
@@ -178,8 +180,9 @@ def test_indices_out_of_the_table(ids: Any, message: str) -> None:
 
 
 def test_an_empty_batch_and_no_steps(model: CompiledModel) -> None:
-    for shape, how in [((0, 6, 5), {}), ((0, 0, 5), {}), ((0, 6, 5), {"lengths": []})]:
-        y, h = model(np.zeros(shape, np.float32), **how)
+    cases: list[tuple[int, Any]] = [(6, None), (0, None), (6, [])]
+    for steps, lengths in cases:
+        y, h = model(np.zeros((0, steps, 5), np.float32), lengths=lengths)
         assert y.shape == h.shape == (0, 3)
     y, h = model(X[:, :0])
     np.testing.assert_array_equal([y, h], np.zeros((2, 2, 3)))
@@ -331,12 +334,9 @@ def test_options_of_compile(options: dict[str, Any], error: type[RnngraphError],
 
 
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rnngraph import backends
-    from rnngraph.backends.registry import Device
-
     absent = Device("gpu", "none", present=False, missing={"gpu": "no driver"})
-    registry = backends.Registry([i for n in backends.BACKENDS for i in backends.load(n).implementations()],
-                                 devices={"gpu": lambda: absent})
+    registry = Registry([i for n in backends.BACKENDS for i in backends.load(n).implementations()],
+                        devices={"gpu": lambda: absent})
     monkeypatch.setattr(backends, "default_registry", lambda: registry)
     layers = rg.Sequential([GRU(4, return_sequences=True, name="low"), GRU(4, name="high")])
     with raises(SelectionError, "no implementation of rnn (layer 'low+high') for target gpu: cupy.cudnn: gpu: "):
