@@ -45,6 +45,7 @@ class Arrays:
             if p is not None and p.where is Where.OUTPUT and v not in self.found:
                 self.found[v] = self.outputs[k]
         self.views = Interpreter(dims)
+        self.bytes = 0  # of own buffers
 
     def _template(self, v: Value, which: tuple[str, int]) -> Array:
         array = np.empty(resolve(v.shape, self.dims), v.type.dtype.numpy)
@@ -61,6 +62,7 @@ class Arrays:
         """An own buffer: rows of whole vectors, readable a little beyond its end."""
         n = shape[-1]
         padded = aligned((*shape[:-1], -(-n // LANES) * LANES), slack=4 * LANES)
+        self.bytes += padded.nbytes
         return padded[..., :n]
 
     def _make(self, v: Value) -> Array:

@@ -24,7 +24,8 @@ from rnngraph.ir import Array, Dims, Value
 from rnngraph.phases.memory import MemoryPlan
 from rnngraph.phases.stages import Schedule
 
-MAX_SIZES = 32  # bindings of the symbols whose plans are kept
+MAX_SIZES = 32  # bindings of the symbols whose plans are kept,
+MAX_BYTES = 256 << 20  # while their buffers together are not larger than this
 
 
 class NativeKernel:
@@ -60,18 +61,20 @@ class NativeKernel:
     def run(self, dims: Dims, inputs: Sequence[Array]) -> list[Array]:
         """Arrays in the segment's input order to arrays in its output order."""
         arrays = [_plain(a) for a in inputs]
-        shared = self.pool is not None and self.pool.try_acquire()
+        pool = self.pool if self.pool is not None and self.pool.try_acquire() else None
         try:
-            plan = self.take(dims, self.threads if shared else 1)
+            plan = self.take(dims, self.threads if pool is not None else 1)
             outputs = plan.bind(arrays)
-            if plan.job.participants == 1:
-                run_alone(plan.job)
+            if pool is not None and plan.job.participants > 1:
+                pool.run(plan.job)
+                alone = False
             else:
-                assert self.pool is not None
-                self.pool.run(plan.job)
+                alone = True
         finally:
-            if shared and self.pool is not None:
-                self.pool.release()
+            if pool is not None:
+                pool.release()
+        if alone:
+            run_alone(plan.job)
         self.give(plan)
         return outputs
 
@@ -88,8 +91,13 @@ class NativeKernel:
     def give(self, plan: Plan) -> None:
         with self.lock:
             self.plans.setdefault(plan.key, []).append(plan)
-            while len(self.plans) > MAX_SIZES:
+            self.plans.move_to_end(plan.key)
+            while len(self.plans) > MAX_SIZES or (len(self.plans) > 1 and self.kept_bytes() > MAX_BYTES):
                 self.plans.popitem(last=False)
+
+    def kept_bytes(self) -> int:
+        """What the buffers of the plans that wait for a call take."""
+        return sum(p.arrays.bytes for free in self.plans.values() for p in free)
 
     def artifacts(self) -> Mapping[str, str]:
         """The LLVM IR and the assembly of every stage, one file for stages with equal code."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rnngraph.backends.llvm.cpu import CpuTarget
-from rnngraph.backends.llvm.microkernel import name, pair_name, row_variants
 from rnngraph.backends.llvm.layout import ROW_BLOCK
+from rnngraph.backends.llvm.microkernel import name, pair_name, row_variants
 from rnngraph.backends.llvm.vector import I32, I64, PTR, VOID, Builder, Emit, IRValue
 
 LINE = 16  # floats of a cache line

@@ -95,7 +95,7 @@ class Plan:
                  for thread in rows]
         self.job = Job([records(thread) for thread in fixed])
         self.patches = list(self.tables.patches.items())
-        self.writable = memoryview(self.words)  # writes single words in a third of the time that numpy takes
+        self.writable: memoryview = self.words.data  # writes single words in a third of the time that numpy takes
         self.shapes = [resolve(v.shape, self.dims) for v in self.code.outputs]
 
     # --- argument tables ------------------------------------------------------------------------------------------
