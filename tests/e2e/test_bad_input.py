@@ -381,10 +381,10 @@ model = rg.compile(rg.Sequential([rg.nn.Bidirectional(rg.nn.LSTM(9, return_seque
 names = ["a/forward.h", "a/forward.c0", "a/backward.h0", "a/backward.c", "b.h", "b.h0", "b.c", "x", ""]
 
 def dim(right):
-    return int(right if rng.random() < 0.8 else rng.integers(0, 9))
+    return int(right if rng.random() < 0.93 else rng.integers(0, 9))
 
 def array(shape):
-    kind = rng.choice(["f4", "f4", "f4", "f4", ">f4", "f8", "i4", "O", "?", "U3", "c8"])
+    kind = rng.choice([*["f4"] * 12, ">f4", "f8", "i4", "O", "?", "U3", "c8"])
     a = np.asarray(rng.standard_normal(shape) * 10.0 ** rng.integers(-40, 39)).astype(kind)
     for axis in range(a.ndim):
         if rng.random() < 0.2:
@@ -419,5 +419,5 @@ def test_calls_at_random_run_or_are_refused(seed: int, calls: int) -> None:
                           check=False)
     assert done.returncode == 0, done.stderr
     ran, refused = map(int, done.stdout.split())
-    assert ran > calls // 20
-    assert refused > calls // 20
+    assert ran > calls // 50
+    assert refused > calls // 50
