@@ -1,7 +1,7 @@
 """rnngraph against PyTorch and ONNX Runtime, side by side: `python -m benchmarks.peers`.
 
-One process, the same weights, outputs compared. A round runs every library in turn: a pause of 10 ms (thread pools
-spin after a call and would rob the next library), one untimed call, then a timed block. An FMA probe brackets every
+One process, the same weights, outputs compared. A round runs every library in turn: a pause (thread pools spin after a
+call and would rob the next library: ONNX Runtime's worker for 50 ms), one untimed call, then a timed block. An FMA probe brackets every
 round; rounds on a slowed-down machine are dropped. What is printed are medians, and the ratio of the better peer to
 rnngraph (above 1: rnngraph is faster).
 """
@@ -26,6 +26,7 @@ from benchmarks.probe import FmaProbe  # noqa: E402
 from benchmarks.workloads import FIRST_MARKS, OTHERS, Workload, make_input, make_weights  # noqa: E402
 
 BLOCK_SECONDS = 0.03
+PAUSE_SECONDS = 0.1
 SLOW = 0.85  # a round whose probe is below this share of the best one is dropped
 
 
@@ -48,7 +49,7 @@ class Result:
 
 def block(run: Run, x: np.ndarray, calls: int) -> float:
     """Median seconds of ``calls`` calls, after a pause and an untimed call."""
-    time.sleep(0.01)
+    time.sleep(PAUSE_SECONDS)
     run(x)
     times = []
     for _ in range(calls):
