@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,6 +17,7 @@ from rnngraph.backends.llvm.cost import machine
 from rnngraph.backends.llvm.cpu import CpuTarget
 from rnngraph.backends.llvm.layout import pack, tilings
 from rnngraph.backends.llvm.microkernel import library
+from rnngraph.backends.llvm.pace import Pace
 from rnngraph.backends.llvm.plan import Plan, PlanKey, SegmentCode, StageCode, plan_key
 from rnngraph.backends.llvm.pool import Pool, available_cores, run_alone, runtime_object
 from rnngraph.backends.llvm.signature import generator_version, signature
@@ -48,6 +50,7 @@ class NativeKernel:
         self.code = SegmentCode(schedule, memory, tuple(inputs), tuple(outputs), stages, copy)
         self.machine = machine(target)
         self.plans: OrderedDict[PlanKey, list[Plan]] = OrderedDict()
+        self.paces: dict[PlanKey, Pace] = {}
         self.lock = threading.Lock()
         self.pool = shared_pool(threads) if threads > 1 else None
 
@@ -61,22 +64,35 @@ class NativeKernel:
     def run(self, dims: Dims, inputs: Sequence[Array]) -> list[Array]:
         """Arrays in the segment's input order to arrays in its output order."""
         arrays = [_plain(a) for a in inputs]
-        pool = self.pool if self.pool is not None and self.pool.try_acquire() else None
+        pace = self.pace(dims)
+        pool = self.pool if self.pool is not None and pace.share() and self.pool.try_acquire() else None
+        shared = False
         try:
             plan = self.take(dims, self.threads if pool is not None else 1)
             outputs = plan.bind(arrays)
+            start = time.perf_counter()
             if pool is not None and plan.job.participants > 1:
                 pool.run(plan.job)
-                alone = False
-            else:
-                alone = True
+                shared = True
         finally:
             if pool is not None:
                 pool.release()
-        if alone:
+        if not shared:
             run_alone(plan.job)
+        if self.pool is not None:
+            pace.took(time.perf_counter() - start, shared=shared)
         self.give(plan)
         return outputs
+
+    def pace(self, dims: Dims) -> Pace:
+        """What is known of calls with these sizes."""
+        key = plan_key(dims, self.threads)
+        found = self.paces.get(key)
+        if found is None:
+            if len(self.paces) >= MAX_SIZES:
+                self.paces.clear()
+            found = self.paces[key] = Pace()
+        return found
 
     def take(self, dims: Dims, threads: int) -> Plan:
         """A free plan for these sizes, or a new one."""

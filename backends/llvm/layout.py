@@ -16,7 +16,7 @@ from rnngraph.ir import Array
 from rnngraph.phases.partition import MAX_PARTS, Group, Partition, Phase
 from rnngraph.phases.static import static_array
 
-ROW_BLOCK = 32  # rows that share one pass over a weight tile; their sums stay in L1
+ROW_BLOCK = 64  # rows that share one pass over a weight tile; their sums stay in L1
 PANEL = 16 * 1024  # bytes of weights that stay in L1 while a row block passes
 ALIGN = 64
 HUGE_PAGE = 2 << 20

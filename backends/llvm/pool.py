@@ -11,7 +11,8 @@ A record calls ``void fn(i64* args, i64 a0, ..., i64 a6)``. The loop that waits 
 their numbers may be changed between runs. The arrays that records point at are the caller's to keep alive.
 
 Generated code that needs a barrier inside its loops declares `BARRIER` (``void rg_barrier(i64* counter, i64
-participants)``) and links `runtime_object`; a counter starts at zero, is never reset, and belongs to one job.
+participants)``) and links `runtime_object`; a counter starts at zero, is never reset, and belongs to one job. The i64
+behind such a counter says how many turns to spin before giving the core away.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ out:
 ; round i / participants, and a round is over when the counter has reached its end. Nobody can arrive for the next
 ; round before that, so one counter serves any number of rounds without being reset. Two jobs that may run at the
 ; same time, or with different numbers of participants, need counters of their own.
-define void @rg_barrier(ptr %counter, i64 %participants) nounwind {
+define internal void @rg.meet(ptr %counter, i64 %participants, i64 %patience) nounwind {
 entry:
   %before = atomicrmw add ptr %counter, i64 1 acq_rel
   %round = udiv i64 %before, %participants
@@ -70,9 +70,19 @@ check:
   %here = icmp uge i64 %now, %end
   br i1 %here, label %out, label %wait
 wait:
-  %waited = call i64 @rg.wait(i64 %steps, i64 1024)
+  %waited = call i64 @rg.wait(i64 %steps, i64 %patience)
   br label %check
 out:
+  ret void
+}
+
+; The barrier inside loops. The word behind the counter says how long to spin before giving the core away: long while
+; every thread has a core of its own, because a thread that yields to a stranger may wait for its time slice at every
+; step of the loop.
+define void @rg_barrier(ptr %counter, i64 %participants) nounwind {
+  %p.patience = getelementptr i64, ptr %counter, i64 1
+  %patience = load i64, ptr %p.patience, align 8
+  call void @rg.meet(ptr %counter, i64 %participants, i64 %patience)
   ret void
 }
 
@@ -116,7 +126,7 @@ work:
   call void %fn(ptr %args, i64 %a0, i64 %a1, i64 %a2, i64 %a3, i64 %a4, i64 %a5, i64 %a6)
   br label %end
 meet:
-  call void @rg_barrier(ptr %args, i64 %a0)
+  call void @rg.meet(ptr %args, i64 %a0, i64 1024)
   br label %end
 end:
   %next = add i64 %i, 1

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from rnngraph.backends.llvm.cost import LAUNCH, Machine, seconds, sizes_of
-from rnngraph.backends.llvm.pool import barrier
+from rnngraph.backends.llvm.pool import available_cores, barrier
 from rnngraph.ir import Array, Dims
 from rnngraph.phases.gangs import Gang
 from rnngraph.phases.stages import Stage
@@ -22,6 +22,7 @@ from rnngraph.phases.stages import Stage
 CHUNK_ROWS = 64  # rows that a projection computes at once: enough to reuse a weight panel, few enough for the cache
 WAVE_ROWS = 16
 WORTH_A_THREAD = 30e-6  # seconds of work below which a call stays on one thread
+PATIENCE = 32768  # turns that a thread spins at a barrier inside a loop before it gives its core away
 GAIN = 0.85  # sharing a gang must be estimated to take at most this share of one thread's time
 
 Record = tuple[int, ...]
@@ -55,10 +56,12 @@ class Tables:
         self.rows = [[] for _ in range(self.threads)]
 
     def counter(self, team: Sequence[int]) -> int:
-        """Address of the team's i64 counter, on a cache line of its own."""
+        """Address of the team's i64 counter, on a cache line of its own; the word behind it is `rg_barrier`'s."""
         raw = self.counters.setdefault(tuple(team), np.zeros(24, np.int64))
         address = int(raw.ctypes.data)
-        return address + -address % 64
+        start = -address % 64
+        raw[start // 8 + 1] = PATIENCE if self.threads <= available_cores() else 0
+        return address + start
 
     def meet(self, team: Sequence[int]) -> None:
         """All threads of ``team`` wait for each other."""
