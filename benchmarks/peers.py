@@ -1,9 +1,9 @@
 """rnngraph against PyTorch and ONNX Runtime, side by side: `python -m benchmarks.peers`.
 
 One process, the same weights, outputs compared. A round runs every library in turn: a pause (thread pools spin after a
-call and would rob the next library: ONNX Runtime's worker for 50 ms), one untimed call, then a timed block. An FMA probe brackets every
-round; rounds on a slowed-down machine are dropped. What is printed are medians, and the ratio of the better peer to
-rnngraph (above 1: rnngraph is faster).
+call and would rob the next library: ONNX Runtime's worker for 50 ms), one untimed call, then a timed block. An FMA
+probe brackets every round; rounds on a slowed-down machine are dropped. What is printed are medians, and the ratio of
+the better peer to rnngraph (above 1: rnngraph is faster).
 """
 
 from __future__ import annotations

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import networkx as nx
-
 from rnngraph.ir import Dim, Op, Value
 from rnngraph.ir.ops import ConcatAttrs, SliceAttrs
 from rnngraph.phases.stages import Stage
@@ -50,18 +48,24 @@ def find_gangs(items: Sequence[Stage | Op]) -> list[Gang]:
         if e.aligned and _may_join(stages, edges, gang_of, e):
             old, new = gang_of[e.consumer], gang_of[e.producer]
             gang_of = [new if g == old else g for g in gang_of]
-    graph: nx.DiGraph = nx.DiGraph()
-    graph.add_nodes_from(dict.fromkeys(gang_of))
-    graph.add_edges_from((gang_of[e.producer], gang_of[e.consumer]) for e in edges
-                         if gang_of[e.producer] != gang_of[e.consumer])
+    level = _levels(gang_of, edges)
     gangs = []
-    for level, names in enumerate(nx.topological_generations(graph)):
-        for name in sorted(names):
-            members = [k for k, g in enumerate(gang_of) if g == name]
-            scans = [stages[k] for k in members if stages[k].is_scan]
-            steps = time_of(stages[members[0]])
-            gangs.append(Gang(members, steps, bool(scans) and scans[0].reverse, level))
+    for name in sorted(level, key=lambda name: (level[name], name)):
+        members = [k for k, g in enumerate(gang_of) if g == name]
+        scans = [stages[k] for k in members if stages[k].is_scan]
+        steps = time_of(stages[members[0]])
+        gangs.append(Gang(members, steps, bool(scans) and scans[0].reverse, level[name]))
     return gangs
+
+
+def _levels(gang_of: Sequence[int], edges: Sequence[_Edge]) -> dict[int, int]:
+    """Gang -> length of the longest chain of gangs before it. (Gangs are few; networkx takes longer to import.)"""
+    level = dict.fromkeys(gang_of, 0)
+    between = {(gang_of[e.producer], gang_of[e.consumer]) for e in edges if gang_of[e.producer] != gang_of[e.consumer]}
+    for _ in level:
+        for producer, consumer in between:
+            level[consumer] = max(level[consumer], level[producer] + 1)
+    return level
 
 
 def _may_join(stages: Sequence[Stage], edges: Sequence[_Edge], gang_of: Sequence[int], e: _Edge) -> bool:
