@@ -18,8 +18,8 @@ from rnngraph.passes import pipeline as read_pipeline
 from rnngraph.report import KernelReport, Report
 from rnngraph.report.dump import read
 from rnngraph.report.numeric import NumericCheck
-from rnngraph.report.report import ResourceKeeper, signature
-from rnngraph.rewrite import Instrument, PassContext, Pipeline
+from rnngraph.report.report import signature
+from rnngraph.rewrite import Instrument, PassContext, Pipeline, Snapshot
 from rnngraph.runtime.inputs import InputPlan
 from rnngraph.runtime.model import CompiledModel
 from rnngraph.runtime.program import Program
@@ -118,9 +118,7 @@ def build_program(traced: Graph, options: Options, started: float | None = None)
     registry = backends.default_registry()
     context = PassContext(options.target, registry, dict(options.dims),
                           {"threads": options.threads, "precision": options.precision})
-    keeper = ResourceKeeper()
-    keeper.keep(graph)
-    instruments: list[Instrument] = [keeper]
+    instruments: list[Instrument] = []
     if options.verify == "numeric":
         instruments.append(NumericCheck(traced, dict(options.dims), options.seed))
     records = options.pipeline.run(graph, context, instruments=instruments,
@@ -129,7 +127,7 @@ def build_program(traced: Graph, options: Options, started: float | None = None)
         graph.name, options.target, options.precision,
         signature(graph.input_names, [v.type for v in graph.inputs]),
         signature(graph.output_names, [v.type for v in graph.outputs]),
-        traced.to_text(resources=False), records, resources=keeper.resources,
+        Snapshot(traced), records,
         notes=[f"backend {name} is not available: {why}" for name, why in registry.unavailable.items()])
     segments, kernels = segment(graph), []
     for part in segments:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -60,11 +61,21 @@ class Literal:
         value: float | int | bool = flat[0].item()
         return value
 
+    @cached_property
+    def _checksum(self) -> int:
+        """Quick, for hashing; `digest` is for names that must not collide."""
+        return zlib.crc32(np.ascontiguousarray(self.array).data) if self.array.size else 0
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Literal) and self.type == other.type and self.digest == other.digest
+        """Same type and same bits."""
+        if self is other:
+            return True
+        if not isinstance(other, Literal) or self.type != other.type or self._checksum != other._checksum:
+            return False
+        return self.array.tobytes() == other.array.tobytes()
 
     def __hash__(self) -> int:
-        return hash(self.digest)
+        return hash((self.type, self._checksum))
 
     def __repr__(self) -> str:
         return f"Literal({self.type}, {self.digest[:8]})"

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rnngraph.ir import Array, Graph
-from rnngraph.ir.text.printer import resources_of
-from rnngraph.rewrite import PassRecord
+from rnngraph.ir import Array
+from rnngraph.rewrite import PassRecord, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +24,8 @@ class KernelReport:
 class Report:
     """What one compile did. ``passes[i]`` has name, before, after, seconds and remarks.
 
-    trace      the graph as it was traced, before any pass
-    resources  the large constants that the texts refer to, by key
-    seconds    the whole compile: tracing, passes and their records, building
+    traced   the graph as it was traced, before any pass
+    seconds  the whole compile: tracing, passes and their records, building
     """
 
     name: str
@@ -35,12 +33,22 @@ class Report:
     precision: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    trace: str
+    traced: Snapshot
     passes: list[PassRecord] = field(default_factory=list)
     kernels: list[KernelReport] = field(default_factory=list)
-    resources: dict[str, Array] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+    @property
+    def trace(self) -> str:
+        """The text of the traced graph."""
+        return self.traced.text
+
+    @property
+    def resources(self) -> dict[str, Array]:
+        """The large constants that the texts refer to, by key."""
+        snapshots = [self.traced, *(p.end for p in self.passes)]
+        return {key: array for s in snapshots for key, array in s.resources.items()}
 
     @property
     def artifacts(self) -> dict[str, str]:
@@ -66,19 +74,6 @@ class Report:
         path = Path(path)
         path.write_text(to_html(self), encoding="utf-8")
         return path
-
-
-@dataclass(slots=True)
-class ResourceKeeper:
-    """An instrument that keeps the large constants of every stage, so that dumps parse back."""
-
-    resources: dict[str, Array] = field(default_factory=dict)
-
-    def keep(self, graph: Graph) -> None:
-        self.resources.update(resources_of(graph))
-
-    def after(self, index: int, record: PassRecord, graph: Graph) -> None:
-        self.keep(graph)
 
 
 def signature(names: Sequence[str], types: Sequence[object]) -> tuple[str, ...]:

@@ -12,24 +12,36 @@ from rnngraph.errors import ParseError, PassError
 from rnngraph.ir import Graph, verify
 from rnngraph.rewrite.pass_base import Pass, PassContext
 from rnngraph.rewrite.remarks import Remark
+from rnngraph.rewrite.snapshot import Snapshot
 
 _PASS = re.compile(r"\s*([a-z][a-z0-9\-]*)\s*(?:\{([^{}]*)\})?\s*")
 
 
 @dataclass(slots=True)
 class PassRecord:
-    """What one pass did: its text, the graph before and after (large constants as references), time, remarks."""
+    """What one pass did: its text, the graph before and after, time, remarks, and the text of its artefacts."""
 
     name: str
-    before: str
-    after: str
+    start: Snapshot
+    end: Snapshot
     seconds: float
     remarks: list[Remark] = field(default_factory=list)
     artifacts: dict[str, str] = field(default_factory=dict)
 
     @property
+    def before(self) -> str:
+        """The graph before the pass as text, large constants as references."""
+        return self.start.text
+
+    @property
+    def after(self) -> str:
+        """The graph after the pass as text, large constants as references."""
+        return self.end.text
+
+    @property
     def changed(self) -> bool:
-        return self.before != self.after
+        """Whether the pass changed the graph."""
+        return self.start is not self.end and self.before != self.after
 
 
 class Instrument(Protocol):
@@ -75,7 +87,7 @@ class Pipeline:
             verify_each: bool = False) -> list[PassRecord]:
         """Run every pass in place on ``graph``; an exception carries the pass, its position and how to repeat it."""
         records: list[PassRecord] = []
-        before, known_mark = graph.to_text(resources=False), fingerprint(graph)
+        before = Snapshot(graph)
         for index, p in enumerate(self.passes):
             said, known = len(context.remarks), dict(context.artifacts)
             context.current = p.name
@@ -88,11 +100,9 @@ class Pipeline:
                     for check in p.ensures:
                         check(graph)
             except Exception as e:
-                e.add_note(_explain(self.passes, index, before))
+                e.add_note(_explain(self.passes, index, before.text))
                 raise
-            mark = fingerprint(graph)
-            after = before if mark == known_mark else graph.to_text(resources=False)
-            known_mark = mark
+            after = before if before.still(graph) else Snapshot(graph)
             new = {k: a.to_text() for k, a in context.artifacts.items() if known.get(k) is not a}
             record = PassRecord(str(p), before, after, seconds, context.remarks[said:], new)
             records.append(record)
@@ -100,14 +110,6 @@ class Pipeline:
                 instrument.after(index, record, graph)
             before = after
         return records
-
-
-def fingerprint(graph: Graph) -> int:
-    """A number that changes whenever the text of ``graph`` would: printing costs ten times more than this walk."""
-    ops = [(id(op), op.opdef.name, id(op.attrs), op.layer, op.impl, *map(id, op.operands),
-            *(r.hint for r in op.results)) for op in graph.walk()]
-    args = [(id(a), a.hint) for op in graph.walk() for block in op.blocks for a in block.args]
-    return hash((tuple(ops), tuple(args), tuple((id(v), v.hint) for v in graph.inputs)))
 
 
 def _explain(passes: Iterable[Pass], index: int, before: str) -> str:
