@@ -18,8 +18,8 @@ from rnngraph.backends.llvm.row_scalars import RowScalars
 from rnngraph.backends.llvm.vector import F32, I64, PTR, VOID, Builder, Emit, Function, IRValue
 from rnngraph.backends.llvm.vmath import LOWERINGS
 from rnngraph.phases.hazards import CarryMode
-from rnngraph.phases.lanes import Instance, Kind, Leaf, Source
-from rnngraph.phases.partition import Phase, Store
+from rnngraph.phases.lanes import Instance, Kind, Leaf, Source, walk
+from rnngraph.phases.partition import Phase, Store, evaluated
 from rnngraph.phases.stages import Stage
 
 REDUCE_IDENTITY = {"reduce_max": float("-inf"), "reduce_min": float("inf")}
@@ -64,6 +64,7 @@ class PhaseEmitter:
         self.partition = stage.partition
         self.bases: dict[tuple[str, bool], tuple[IRValue, IRValue]] = {}
         self.modes = {c.name: c.mode for c in stage.carries}
+        self.order = evaluated(self.partition.spilled, self.phase)
 
     def emit(self) -> Function:
         fn, b = self.e.function(f"phase{self.index}", VOID, [PTR] + [I64] * 7, inline="never", internal=True)
@@ -109,25 +110,18 @@ class PhaseEmitter:
             self.scalars = self.e.at(b, base, b.mul(self.at.part, self.slot(b, "scalars.part")))
 
     def leaves(self) -> list[Leaf]:
+        roots = [s.instance for s in self.phase.stores]
+        roots += [*self.phase.reduces, *self.phase.row_scalars]
         found: dict[Leaf, None] = {}
-
-        def visit(i: Instance) -> None:
+        for i in walk(roots):
             if i in self.partition.spilled:
-                name = self.partition.spilled[i]
-                found[Leaf(Source.TEMPORARY, name)] = None
-            if i.leaf is not None:
-                found[i.leaf] = None
-            for a in i.args:
-                visit(a)
-            for q in i.pieces:
-                visit(q.load)
-
+                found[Leaf(Source.TEMPORARY, self.partition.spilled[i])] = None
+            for load in (i, *(q.load for q in i.pieces)):
+                if load.leaf is not None:
+                    found[load.leaf] = None
         for s in self.phase.stores:
-            visit(s.instance)
             if self.stage.lengths is not None and s.dest.startswith("c"):
                 found[Leaf(Source.CARRY, s.dest)] = None
-        for r in (*self.phase.reduces, *self.phase.row_scalars):
-            visit(r)
         return list(found)
 
     def base(self, b: Builder, leaf: Leaf) -> tuple[IRValue, IRValue]:
@@ -262,6 +256,8 @@ class PhaseEmitter:
     def vector(self, b: Builder, place: Place) -> None:
         """Evaluate every root of one (row, vector), then store them all: an update in place may not be seen early."""
         memo: dict[Instance, IRValue] = {}
+        for i in self.order:  # operands first, so that evaluation never goes deep
+            self.eval(b, i, place, memo, root=i.level >= self.phase.level)
         values = [self.eval(b, s.instance, place, memo, root=True) for s in self.phase.stores]
         reduced = [self.eval(b, r.args[0], place, memo, root=True) for r in self.phase.reduces]
         active = None

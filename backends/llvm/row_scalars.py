@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rnngraph.backends.llvm.vector import F32, Builder, IRValue
 from rnngraph.backends.llvm.vmath import LOWERINGS
-from rnngraph.phases.lanes import Instance, Kind, Source
+from rnngraph.phases.lanes import Instance, Kind, Source, postorder
 
 if TYPE_CHECKING:
     from rnngraph.backends.llvm.phase import PhaseEmitter
@@ -28,6 +28,8 @@ class RowScalars:
         with e.for_range(b, p.at.row0, p.at.row1, e.W, name="scalars") as rows:
             memo: dict[Instance, IRValue] = {}
             own = e.tail_mask(b, rows.index, p.at.row1)  # the rows behind belong to another thread
+            for i in postorder(p.phase.row_scalars, lambda i: () if i.kind is Kind.REDUCE else i.args):
+                self.eval(b, i, rows.index, memo)
             for k, i in enumerate(p.phase.row_scalars):
                 value = self.eval(b, i, rows.index, memo)
                 e.store(b, value, e.at(b, p.scalars, b.add(b.mul(p.capacity, e.num(k)), rows.index)), mask=own)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from rnngraph.phases.lanes import Instance, Kind, Leaf, Source
+from rnngraph.phases.lanes import Instance, Kind, Leaf, Source, postorder
 from rnngraph.phases.partition import Partition, Phase
 
 STEPS = 4  # of the simulation; parities repeat every two steps
@@ -58,38 +58,18 @@ def left_leaves(p: Phase) -> list[Leaf]:
 
 def loads(partition: Partition, p: Phase) -> list[Instance]:
     """Lane and row loads that phase ``p`` does in its epilogue and row prologue."""
-    found: dict[Instance, None] = {}
 
-    def visit(i: Instance, root: bool) -> None:
-        if not root and i in partition.spilled and i.level < p.level:
-            return
-        if i.kind is Kind.LOAD:
-            found[i] = None
-        if i.kind is not Kind.REDUCE:
-            for a in i.args:
-                visit(a, False)
+    def operands(i: Instance) -> Sequence[Instance]:
+        return () if i.kind is Kind.REDUCE or (i in partition.spilled and i.level < p.level) else i.args
 
-    for s in p.stores:
-        visit(s.instance, True)
-    for r in p.reduces:
-        visit(r.args[0], True)
-    return list(found)
+    roots = [s.instance for s in p.stores] + [r.args[0] for r in p.reduces]
+    return [i for i in postorder(roots, operands) if i.kind is Kind.LOAD]
 
 
 def reduced(partition: Partition, p: Phase) -> list[int]:
     """Numbers of the reductions whose partials phase ``p`` combines in its row prologue."""
-    found: dict[int, None] = {}
-
-    def visit(i: Instance) -> None:
-        if i.kind is Kind.REDUCE:
-            found[partition.reductions[i]] = None
-            return
-        for a in i.args:
-            visit(a)
-
-    for row in p.row_scalars:
-        visit(row)
-    return list(found)
+    order = postorder(p.row_scalars, lambda i: () if i.kind is Kind.REDUCE else i.args)
+    return [partition.reductions[i] for i in order if i.kind is Kind.REDUCE]
 
 
 def barriers(partition: Partition, modes: dict[str, CarryMode]) -> tuple[bool, ...]:

@@ -8,9 +8,10 @@ instances with ``n == ROW``. See docs/architecture.md, "Phases".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeAlias
 
 from rnngraph.ir import BOOL, F32, Op, Value
 from rnngraph.ir.ops import BroadcastAttrs, ConcatAttrs, ConstAttrs, ReduceAttrs, SliceAttrs, is_elementwise
@@ -89,6 +90,19 @@ class Instance:
         return self.kind in (Kind.LOAD, Kind.SPLAT, Kind.ROW_SPLAT) or self.n == ROW
 
 
+_Key: TypeAlias = tuple[int, int, int, bool]  # value, offset, extent, whether computed although stored
+MAX_DEPTH = 60  # of nested requests for operands
+
+
+class _TooDeep(Exception):
+    """A request that must be served before the one that asked for it."""
+
+    def __init__(self, key: _Key, make: Callable[[], Instance]) -> None:
+        super().__init__()
+        self.key = key
+        self.make = make
+
+
 class NeedsStore(Exception):
     """Analysis found a value that must be kept in memory between phases; it starts over knowing it."""
 
@@ -105,7 +119,8 @@ class LaneAnalysis:
     rows: tuple[int | str, ...]
     leaves: Mapping[Value, Leaf]
     stored: Sequence[Value] = ()
-    memo: dict[tuple[int, int, int, bool], Instance] = field(default_factory=dict)
+    memo: dict[_Key, Instance] = field(default_factory=dict)
+    depth: int = 0  # of the request being served
 
     # --- windows ---------------------------------------------------------------------------------------------
 
@@ -153,21 +168,52 @@ class LaneAnalysis:
     def roots(self, value: Value) -> list[tuple[int, Instance]]:
         """What to store, and at which lane, so that ``value`` is in memory in full. A row scalar is one lane."""
         if value.shape == self.rows:
-            row = self.get_row(value)
+            row = self.get_row(value) if self.depth else self._solve(lambda: self.get_row(value))
             return [(0, Instance(Kind.ROW_SPLAT, value, 0, 1, (row,), level=row.level))]
         out = []
         for base, o, m, pos in self.resolve(value, 0, self.lanes_of(value), through=value in self.stored):
-            out.append((pos, self._memo(base, o, m, computed=base is value)))
+            out.append((pos, self._root(base, o, m, computed=base is value)))
         return out
+
+    def _root(self, base: Value, off: int, n: int, *, computed: bool) -> Instance:
+        if self.depth:  # asked for from within
+            return self._memo(base, off, n, computed=computed)
+        return self._solve(lambda: self._memo(base, off, n, computed=computed))
 
     def _memo(self, v: Value, off: int, n: int, *, computed: bool) -> Instance:
         computed = computed and v in self.stored
         key = (id(v), off, n, computed)
         if key not in self.memo:
-            instance = self._compute(v, off, n) if computed else self._make(v, off, n)
-            instance.index = len(self.memo)
-            self.memo[key] = instance
+            make = self._compute if computed else self._make
+            self._enter(key, lambda: make(v, off, n))
         return self.memo[key]
+
+    def _enter(self, key: _Key, make: Callable[[], Instance]) -> None:
+        """Make an instance. Instances ask for their operands; beyond `MAX_DEPTH` the request is handed up to
+        `_solve`, which serves it first."""
+        if self.depth >= MAX_DEPTH:
+            raise _TooDeep(key, make)
+        self.depth += 1
+        try:
+            instance = make()
+        finally:
+            self.depth -= 1
+        instance.index = len(self.memo)
+        self.memo[key] = instance
+
+    def _solve(self, request: Callable[[], Instance]) -> Instance:
+        """The result of a request, however deep the body is."""
+        waiting: list[tuple[_Key, Callable[[], Instance]]] = []
+        while True:
+            try:
+                if not waiting:
+                    return request()
+                key, make = waiting[-1]
+                if key not in self.memo:
+                    self._enter(key, make)
+                waiting.pop()
+            except _TooDeep as e:
+                waiting.append((e.key, e.make))
 
     def _make(self, v: Value, off: int, n: int) -> Instance:
         if v in self.leaves:
@@ -274,9 +320,7 @@ class LaneAnalysis:
         """The instance of a row scalar (a value of exactly the rows' shape)."""
         key = (id(value), -1, ROW, False)
         if key not in self.memo:
-            instance = self._make_row(value)
-            instance.index = len(self.memo)
-            self.memo[key] = instance
+            self._enter(key, lambda: self._make_row(value))
         return self.memo[key]
 
     def _make_row(self, v: Value) -> Instance:
@@ -334,16 +378,23 @@ def _of(op: Op) -> str:
     return f" of layer {op.layer}" if op.layer else ""
 
 
-def walk(roots: Sequence[Instance]) -> list[Instance]:
-    """Every instance reachable through arguments (not through a matmul's stored left side), operands first."""
+def postorder(roots: Iterable[Instance], children: Callable[[Instance], Sequence[Instance]]) -> list[Instance]:
+    """Every instance reachable through ``children``, each once, children first. Bodies may be thousands of ops deep."""
     order: dict[Instance, None] = {}
-
-    def visit(i: Instance) -> None:
-        if i not in order:
-            for a in i.args:
-                visit(a)
-            order[i] = None
-
-    for r in roots:
-        visit(r)
+    for root in roots:
+        stack: list[tuple[Instance, bool]] = [(root, False)]
+        while stack:
+            i, ready = stack.pop()
+            if i in order:
+                continue
+            if ready:
+                order[i] = None
+            else:
+                stack.append((i, True))
+                stack += [(c, False) for c in reversed(children(i)) if c not in order]
     return list(order)
+
+
+def walk(roots: Iterable[Instance]) -> list[Instance]:
+    """Every instance reachable through arguments (not through a matmul's stored left side), operands first."""
+    return postorder(roots, lambda i: i.args)

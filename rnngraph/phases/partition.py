@@ -20,6 +20,7 @@ from rnngraph.phases.lanes import (
     NeedsStore,
     Piece,
     Unsupported,
+    postorder,
     walk,
 )
 
@@ -189,32 +190,26 @@ class _Phases:
 
     def fill(self, p: Phase) -> None:
         """Groups and row scalars that a phase needs."""
-        evaluated = self.evaluated(p)
+        work = evaluated(self.spilled, p)
         by_left: dict[tuple[tuple[int, int], ...], list[Instance]] = {}
-        for i in evaluated:
+        for i in work:
             if i.kind is Kind.MATMUL:
                 by_left.setdefault(tuple((id(q.load), q.k) for q in i.pieces), []).append(i)
         for parts in by_left.values():
             parts.sort(key=lambda i: (i.off, i.index))
             for at in range(0, len(parts), MAX_PARTS):
                 p.groups.append(Group(parts[0].pieces, tuple(parts[at : at + MAX_PARTS])))
-        p.row_scalars = [i.args[0] for i in evaluated if i.kind is Kind.ROW_SPLAT]
+        p.row_scalars = [i.args[0] for i in work if i.kind is Kind.ROW_SPLAT]
         p.row_scalars = list(dict.fromkeys(p.row_scalars))
 
-    def evaluated(self, p: Phase) -> list[Instance]:
-        """The instances that phase ``p`` computes or loads, operands first."""
-        order: dict[Instance, None] = {}
 
-        def visit(i: Instance, root: bool) -> None:
-            if i in order or i.n == ROW:
-                return
-            if not (i in self.spilled and not root and i.level < p.level) and i.kind is not Kind.ROW_SPLAT:
-                for a in i.args:
-                    visit(a, False)
-            order[i] = None
+def evaluated(spilled: Mapping[Instance, str], p: Phase) -> list[Instance]:
+    """The lane instances that phase ``p`` computes or loads, operands first."""
 
-        for s in p.stores:
-            visit(s.instance, True)
-        for r in p.reduces:
-            visit(r.args[0], True)
-        return list(order)
+    def operands(i: Instance) -> Sequence[Instance]:
+        if i.kind is Kind.ROW_SPLAT or (i in spilled and i.level < p.level):
+            return ()
+        return i.args
+
+    roots = [s.instance for s in p.stores] + [r.args[0] for r in p.reduces]
+    return [i for i in postorder(roots, operands) if i.n != ROW]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rnngraph.ir import Value
-from rnngraph.phases.lanes import Instance, Kind
+from rnngraph.phases.lanes import Instance, Kind, postorder
 from rnngraph.phases.memory import MemoryPlan, Where
 from rnngraph.phases.partition import Phase
 from rnngraph.phases.stages import Schedule, Stage
@@ -42,19 +42,8 @@ def _phase(p: Phase) -> str:
 
 
 def _elementwise(p: Phase) -> list[Instance]:
-    found: dict[Instance, None] = {}
-
-    def visit(i: Instance) -> None:
-        if i in found or i.level < p.level:
-            return
-        if i.kind is Kind.ELEMENTWISE:
-            found[i] = None
-        for a in i.args:
-            visit(a)
-
-    for s in p.stores:
-        visit(s.instance)
-    return list(found)
+    order = postorder((s.instance for s in p.stores), lambda i: i.args if i.level >= p.level else ())
+    return [i for i in order if i.kind is Kind.ELEMENTWISE and i.level >= p.level]
 
 
 def schedule_text(schedule: Schedule) -> str:

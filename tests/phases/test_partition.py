@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rnngraph.phases.text import schedule_text
+from rnngraph.backends.llvm.cpu import native_target
+from rnngraph.backends.llvm.stage import emit_stage
+from rnngraph.ir import parse
+from rnngraph.phases.stages import scan_stage
+from rnngraph.phases.text import schedule_text, stage_text
 from tests.backends.llvm.native import scheduled
 from tests.phases.cells import CELLS, graph
 from tests.testing import assert_same_text
@@ -235,3 +239,25 @@ def test_phases_where(name: str) -> None:
     text, expected = GRAPHS[name]
     _, schedule = scheduled(text)
     assert_same_text(schedule_text(schedule), expected.strip("\n"))
+
+
+def test_bodies_of_any_depth() -> None:
+    """A thousand ops one behind the other: neither analysis nor emission recurses into them."""
+    lines = ["%a0 = add %c, %s : f32[B,4]"]
+    for k in range(1000):
+        lines.append(f"%a{k + 1} = {'tanh' if k % 100 == 0 else 'neg'} %a{k} : f32[B,4]")
+    body = "\n    ".join(lines)
+    graph = parse(f"""
+graph @deep(%h: f32[B,4], %x: f32[T,B,4]) {{
+  %last = scan carry(h = %h) over(x = %x) {{steps = T}} {{
+  ^(%c: f32[B,4], %s: f32[B,4]):
+    {body}
+    yield carry(h = %a1000) emit()
+  }} : f32[B,4]
+  return h = %last
+}}
+""")
+    (scan,) = (op for op in graph.walk() if op.name == "scan")
+    stage = scan_stage(scan)
+    assert "1001 elementwise" in "\n".join(stage_text(stage))
+    assert "call" in emit_stage(stage, native_target())
