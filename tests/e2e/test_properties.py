@@ -33,7 +33,7 @@ from rnngraph.report.numeric import deviation, random_inputs
 
 FEW = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 FEWER = settings(FEW, max_examples=4)  # each evaluates some twenty graphs in float64
-MANY = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 
 ACTIVATIONS = st.sampled_from(["tanh", "tanh", "tanh", "sigmoid", "relu6", "hard_sigmoid", "softsign", "elu", "gelu",
                                "softplus", "silu", "leaky_relu", "selu", "linear"])
@@ -136,6 +136,7 @@ def test_every_pass_keeps_the_numbers(model: Model, data: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @MANY
 @given(models(), st.integers(1, 4), st.data())
 def test_native_code_is_the_reference_long(model: Model, threads: int, data: Any) -> None:

@@ -124,8 +124,9 @@ def test_bounds() -> None:
 
 @needs_mprotect
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_bounds_of_every_width() -> None:
-    run_sweep("sweep(list(CELLS), [1, 2, 3, 7, 8, 15, 16, 31, 33, 63, 65], list(TARGETS), [None, 'rows', 'lanes'])")
+    run_sweep("sweep(list(CELLS), [1, 3, 8, 15, 33, 65], list(TARGETS), [None, 'lanes'])")
 
 
 # --- padding and old workspaces -------------------------------------------------------------------------------------

@@ -50,7 +50,8 @@ def test_random_cells(random: Random, target: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@pytest.mark.timeout(900)
+@settings(max_examples=400, deadline=None)
 @given(randoms, targets, st.integers(1, 3))
 def test_many_random_cells(random: Random, target: str, threads: int) -> None:
     check_random_cell(random, target, threads)
