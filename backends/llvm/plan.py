@@ -78,7 +78,7 @@ class Plan:
         self.delivered: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, output) -> where it belongs, buffer
         self.carries: dict[tuple[int, str], tuple[Array, Array]] = {}
         self.copied: set[Copy] = set()
-        self.written = {v for s in self.stages for v in s.writes()}
+        self.moves = frozenset(i for i in code.schedule.items if isinstance(i, Op))
         self.starts = [self._stage_words(k) for k in range(len(self.stages))]
         whole = frozenset(k for k, g in enumerate(code.memory.gangs) if self._has_inner_copies(g.stages))
         made = Planner(code.memory.gangs, self, machine, threads, whole).plan()
@@ -264,11 +264,15 @@ class Plan:
 
     def _reaches(self, sources: set[Value], v: Value) -> bool:
         """Whether ``v`` is one of the sources, or a view or join of one."""
-        if v in sources:
-            return True
-        if v.op is None or v in self.written:
-            return False
-        return any(self._reaches(sources, operand) for operand in v.op.operands)
+        todo, seen = [v], set[Value]()
+        while todo:
+            v = todo.pop()
+            if v in sources:
+                return True
+            if v.op is not None and v.op in self.moves and v not in seen:
+                seen.add(v)
+                todo.extend(v.op.operands)
+        return False
 
     def _join_copy(self, c: Copy) -> Record:
         self.copied.add(c)

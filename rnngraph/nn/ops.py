@@ -158,7 +158,7 @@ def relu6(x: Tensor) -> Tensor:
 
 def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
     """x above 0, alpha (exp x - 1) below."""
-    return where(x > 0.0, x, alpha * (exp(minimum(x, 0.0)) - 1.0))
+    return relu(x) + alpha * (exp(minimum(x, 0.0)) - 1.0)
 
 
 def selu(x: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ def softsign(x: Tensor) -> Tensor:
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.2) -> Tensor:
-    return where(x > 0.0, x, negative_slope * x)
+    return relu(x) + negative_slope * minimum(x, 0.0)
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -189,8 +189,9 @@ def silu(x: Tensor) -> Tensor:
 
 @composable
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    attrs = ir_ops.AxisAttrs(_axis("softmax", x, axis))
-    return wrap(active().builder.op(ir_ops.SOFTMAX, x.value(), attrs=attrs))
+    """exp(x) over its sum along ``axis``, shifted by the maximum so that nothing overflows."""
+    e = exp(x - max(x, axis, keepdims=True))
+    return e / sum(e, axis, keepdims=True)
 
 
 # --- shapes -------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def time_of(stage: Stage) -> Dim | None:
 def find_gangs(items: Sequence[Stage | Op]) -> list[Gang]:
     """The gangs of a schedule, in an order that respects their dependencies."""
     stages = [i for i in items if isinstance(i, Stage)]
-    edges = _edges(stages)
+    edges = _edges(stages, frozenset(i for i in items if isinstance(i, Op)))
     gang_of = list(range(len(stages)))
     for e in edges:
         if e.aligned and _may_join(stages, edges, gang_of, e):
@@ -80,29 +80,38 @@ def _may_join(stages: Sequence[Stage], edges: Sequence[_Edge], gang_of: Sequence
     return len(ways) <= 1 and len({time_of(s) for s in members}) == 1
 
 
-def _edges(stages: Sequence[Stage]) -> list[_Edge]:
+def _edges(stages: Sequence[Stage], moves: frozenset[Op]) -> list[_Edge]:
     writer = {v: k for k, s in enumerate(stages) for v in s.writes()}
     sequences = {v for s in stages for v in s.outputs.values()}
     found: dict[tuple[int, int], bool] = {}
+    known: dict[Value, dict[Value, bool]] = {}
     for k, s in enumerate(stages):
         moving = {v for name, (_, v) in s.inputs.items() if not s.is_scan or name.startswith("x")}
         for v in s.reads():
-            for source, straight in _sources(v, writer):
+            for source, straight in _sources(v, writer, moves, known).items():
                 aligned = straight and v in moving and source in sequences and v.shape[:1] == (time_of(s),)
                 key = (writer[source], k)
                 found[key] = found.get(key, True) and aligned
     return [_Edge(p, c, a) for (p, c), a in sorted(found.items())]
 
 
-def _sources(v: Value, writer: dict[Value, int]) -> list[tuple[Value, bool]]:
-    """The stage results that ``v`` is a view of, and whether the views leave the leading axis alone."""
+def _sources(v: Value, writer: dict[Value, int], moves: frozenset[Op],
+             known: dict[Value, dict[Value, bool]]) -> dict[Value, bool]:
+    """The stage results that ``v`` is made of by moves of this schedule, each with whether every way to it leaves the
+    leading axis alone."""
     if v in writer:
-        return [(v, True)]
-    if v.op is None:
-        return []
-    a = v.op.attrs
-    straight = isinstance(a, ConcatAttrs | SliceAttrs) and a.axis > 0
-    return [(s, ok and straight) for operand in v.op.operands for s, ok in _sources(operand, writer)]
+        return {v: True}
+    if v.op is None or v.op not in moves:
+        return {}
+    if v not in known:
+        a = v.op.attrs
+        straight = isinstance(a, ConcatAttrs | SliceAttrs) and a.axis > 0
+        found: dict[Value, bool] = {}
+        for operand in v.op.operands:
+            for source, ok in _sources(operand, writer, moves, known).items():
+                found[source] = found.get(source, True) and ok and straight
+        known[v] = found
+    return known[v]
 
 
 def levels_of(gangs: Sequence[Gang]) -> dict[int, int]:

@@ -92,6 +92,7 @@ class Instance:
 
 _Key: TypeAlias = tuple[int, int, int, bool]  # value, offset, extent, whether computed although stored
 MAX_DEPTH = 60  # of nested requests for operands
+MAX_PIECES = 128  # of a join that is looked through: each is code of its own
 
 
 class _TooDeep(Exception):
@@ -151,6 +152,8 @@ class LaneAnalysis:
                 if lo < hi:
                     for base, o, m, pos in self.resolve(operand, lo - at, hi - lo):
                         pieces.append((base, o, m, lo - off + pos))
+                    if len(pieces) > MAX_PIECES:
+                        raise Unsupported(f"{_name(value)} is joined from more than {MAX_PIECES} pieces")
                 at += width
             return pieces
         return [(value, off, n, 0)]

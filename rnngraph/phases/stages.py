@@ -7,7 +7,7 @@ A concat is a join: its operands are written straight into its buffer where poss
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rnngraph.ir import F32, Dim, Op, Scan, Value
@@ -69,11 +69,11 @@ class LeafNames(Mapping[Value, Leaf]):
     """The leaves of a loop, named in order of first use: every value that ``is_leaf`` accepts."""
 
     def __init__(self, fixed: Mapping[Value, Leaf], internal: frozenset[Op], rows: tuple[Dim, ...],
-                 *, views: bool) -> None:
+                 *, views: Callable[[Op], bool]) -> None:
         self.fixed = dict(fixed)
         self.internal = internal
         self.rows = rows
-        self.views = views  # whether lane views outside of ``internal`` are looked through
+        self.views = views  # which ops outside of ``internal`` are looked through when they are lane views
         self.named: dict[Value, Leaf] = {}
 
     def __contains__(self, value: object) -> bool:
@@ -84,7 +84,7 @@ class LeafNames(Mapping[Value, Leaf]):
         op = v.op
         if op is None:
             return False
-        return op in self.internal or (self.views and is_lane_view(op, self.rows))
+        return op in self.internal or (self.views(op) and is_lane_view(op, self.rows))
 
     def __getitem__(self, value: Value) -> Leaf:
         if value in self.fixed:
@@ -153,7 +153,7 @@ def scan_stage(op: Op) -> Stage:
         if v.shape != rows and v.shape[:-1] != rows:
             raise Unsupported(f"state or input %{v.hint} of layer {op.layer} has type {v.type}; "
                               f"a step computes on [{','.join(map(str, rows))},n]")
-    leaves = LeafNames(fixed, frozenset(s.body.ops), rows, views=False)
+    leaves = LeafNames(fixed, frozenset(s.body.ops), rows, views=lambda op: False)
     roots = [(f"c{i}", v) for i, v in enumerate(s.next_carries)] + [(f"y{i}", v) for i, v in enumerate(s.emitted)]
     if any(inner.blocks for inner in s.body.ops):
         raise Unsupported(f"layer {op.layer}: a loop within a step")
@@ -189,28 +189,36 @@ def _inputs(parts: Partition) -> dict[str, tuple[Leaf, Value]]:
     return {leaf.name: (leaf, v) for leaf, v in leaves_of(roots).items() if leaf.source not in own}
 
 
-def rows_stage(ops: Sequence[Op]) -> Stage:
-    """Compute ops with the same rows as one stage that writes the values needed outside. Raises Unsupported."""
+def rows_stage(ops: Sequence[Op], segment: frozenset[Op] | None = None) -> Stage:
+    """Compute ops with the same rows as one stage that writes the values needed outside. Raises Unsupported.
+
+    ``segment`` are the ops that are run natively with them (None: all): what others compute, views included, is
+    memory."""
     internal = frozenset(ops)
     rows = rows_of(ops[0])
-    leaves = LeafNames({}, internal, rows, views=True)
+    leaves = LeafNames({}, internal, rows, views=lambda op: segment is None or op in segment)
     outputs: dict[str, Value] = {}
     for op in ops:
         for v in op.results:
-            if _needed_outside(v, internal, rows):
+            if _needed_outside(v, internal, rows, segment):
                 outputs[f"y{len(outputs)}"] = v
     parts = partition(rows, leaves, list(outputs.items()))
     layer = next((op.layer for op in ops if op.layer), ops[0].name)
     return Stage(layer, rows, parts, _inputs(parts), outputs, waits=barriers(parts, {}))
 
 
-def _needed_outside(v: Value, internal: frozenset[Op], rows: tuple[Dim, ...]) -> bool:
-    for user in v.users():
-        if user in internal:
-            continue
-        if is_lane_view(user, rows) and not any(_needed_outside(r, internal, rows) for r in user.results):
-            continue
-        return True
+def _needed_outside(v: Value, internal: frozenset[Op], rows: tuple[Dim, ...], segment: frozenset[Op] | None) -> bool:
+    """Whether somebody reads ``v`` who is neither in the stage nor a lane view that only the stage reads."""
+    todo, seen = [v], {v}
+    while todo:
+        for user in todo.pop().users():
+            if user in internal:
+                continue
+            if not is_lane_view(user, rows) or (segment is not None and user not in segment):
+                return True
+            fresh = [r for r in user.results if r not in seen]
+            seen.update(fresh)
+            todo.extend(fresh)
     return False
 
 
@@ -230,13 +238,15 @@ class Schedule:
 
 def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
     """Cut a segment's ops into stages, views and joins, and keep only the views that somebody reads."""
+    ops = list(ops)
+    segment = frozenset(ops)
     items: list[Stage | Op] = []
     open_ops: list[Op] = []  # of the rows stage being collected
     pending: list[Op] = []  # views met meanwhile; they stand behind it
 
     def close() -> None:
         if open_ops:
-            items.extend(_rows_stages(open_ops))
+            items.extend(_rows_stages(open_ops, segment))
         items.extend(pending)
         open_ops.clear()
         pending.clear()
@@ -259,20 +269,27 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
     return Schedule(_needed(items, outputs))
 
 
-def _rows_stages(ops: Sequence[Op]) -> list[Stage]:
+def _rows_stages(ops: Sequence[Op], segment: frozenset[Op]) -> list[Stage]:
     """The ops as one stage, or as one each when they do not go together (a comparison's result that must be stored)."""
     try:
-        return [rows_stage(ops)]
+        return [rows_stage(ops, segment)]
     except Unsupported:
         if len(ops) == 1:
             raise
-        return [rows_stage([op]) for op in ops]
+        return [rows_stage([op], segment) for op in ops]
 
 
 def _depends(op: Op, ops: Sequence[Op]) -> bool:
     """Whether ``op`` reads, directly or through moves, a result of ``ops``."""
-    return any(v.op in ops or (v.op is not None and v.op.name in VIEWS | {"concat"} and _depends(v.op, ops))
-               for v in op.operands)
+    wanted, todo, seen = set(ops), [op], set[Op]()
+    while todo:
+        for source in (v.op for v in todo.pop().operands if v.op is not None):
+            if source in wanted:
+                return True
+            if source.name in VIEWS | {"concat"} and source not in seen:
+                seen.add(source)
+                todo.append(source)
+    return False
 
 
 def _joins(op: Op, rows: tuple[Dim, ...], pending: Sequence[Op]) -> bool:

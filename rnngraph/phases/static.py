@@ -10,10 +10,16 @@ _MOVES = frozenset({"slice", "concat", "transpose", "reshape", "reverse", "broad
 
 def is_static(value: Value) -> bool:
     """Whether ``value`` is a constant, or simple static-shaped arithmetic and moves of constants."""
-    op = value.op
-    if op is None or any(isinstance(d, str) for d in value.shape):
-        return False
-    return op.name == "const" or (op.name in _MOVES and all(is_static(v) for v in op.operands))
+    todo, seen = [value], {value}
+    while todo:
+        v = todo.pop()
+        op = v.op
+        if op is None or any(isinstance(d, str) for d in v.shape) or op.name not in _MOVES | {"const"}:
+            return False
+        fresh = [x for x in op.operands if x not in seen]
+        seen.update(fresh)
+        todo.extend(fresh)
+    return True
 
 
 def static_array(value: Value) -> Array:
