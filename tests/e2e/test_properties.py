@@ -33,7 +33,7 @@ from rnngraph.report.numeric import deviation, random_inputs
 
 FEW = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 FEWER = settings(FEW, max_examples=4)  # each evaluates some twenty graphs in float64
-MANY = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 ACTIVATIONS = st.sampled_from(["tanh", "tanh", "tanh", "sigmoid", "relu6", "hard_sigmoid", "softsign", "elu", "gelu",
                                "softplus", "silu", "leaky_relu", "selu", "linear"])

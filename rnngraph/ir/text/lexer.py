@@ -30,7 +30,8 @@ class Token:
         return ParseError(message, self.line, self.column)
 
     def __str__(self) -> str:
-        return "end of text" if self.kind == "end" else repr(self.text)
+        shown = self.text if len(self.text) <= 40 else f"{self.text[:40]}..."
+        return "end of text" if self.kind == "end" else repr(shown)
 
 
 def tokenize(text: str) -> list[Token]:
