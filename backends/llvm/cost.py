@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rnngraph.backends.llvm.cpu import CpuTarget
 from rnngraph.ir import Dims, resolve
-from rnngraph.phases.lanes import Kind
+from rnngraph.phases.instances import Kind
 from rnngraph.phases.partition import Partition
 from rnngraph.phases.stages import Stage
 

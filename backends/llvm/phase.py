@@ -18,7 +18,7 @@ from rnngraph.backends.llvm.row_scalars import RowScalars
 from rnngraph.backends.llvm.vector import F32, I64, PTR, VOID, Builder, Emit, Function, IRValue
 from rnngraph.backends.llvm.vmath import LOWERINGS
 from rnngraph.phases.hazards import CarryMode
-from rnngraph.phases.lanes import Instance, Kind, Leaf, Source, walk
+from rnngraph.phases.instances import Instance, Kind, Leaf, Source, walk
 from rnngraph.phases.partition import Phase, Store, evaluated
 from rnngraph.phases.stages import Stage
 

@@ -21,7 +21,7 @@ from rnngraph.backends.llvm.tasks import Planner, Record, Share
 from rnngraph.errors import CompileError
 from rnngraph.ir import Array, Dims, Op, Value, resolve
 from rnngraph.ir.ops import ConcatAttrs
-from rnngraph.phases.lanes import Source
+from rnngraph.phases.instances import Source
 from rnngraph.phases.memory import MemoryPlan
 from rnngraph.phases.stages import Carry, Schedule, Stage
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rnngraph.backends.llvm.vector import F32, Builder, IRValue
 from rnngraph.backends.llvm.vmath import LOWERINGS
-from rnngraph.phases.lanes import Instance, Kind, Source, postorder
+from rnngraph.phases.instances import Instance, Kind, Source, postorder
 
 if TYPE_CHECKING:
     from rnngraph.backends.llvm.phase import PhaseEmitter

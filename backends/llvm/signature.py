@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 from rnngraph.backends.llvm.args import Slots
-from rnngraph.phases.lanes import Instance, Kind, walk
+from rnngraph.phases.instances import Instance, Kind, walk
 from rnngraph.phases.partition import Phase
 from rnngraph.phases.stages import Stage
 

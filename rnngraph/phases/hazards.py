@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from rnngraph.phases.lanes import Instance, Kind, Leaf, Source, postorder
+from rnngraph.phases.instances import Instance, Kind, Leaf, Source, postorder
 from rnngraph.phases.partition import Partition, Phase
 
 STEPS = 4  # of the simulation; parities repeat every two steps

@@ -11,18 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rnngraph.ir import BOOL, Value
-from rnngraph.phases.lanes import (
-    ROW,
-    Instance,
-    Kind,
-    LaneAnalysis,
-    Leaf,
-    NeedsStore,
-    Piece,
-    Unsupported,
-    postorder,
-    walk,
-)
+from rnngraph.phases.instances import ROW, Instance, Kind, Leaf, Piece, postorder, walk
+from rnngraph.phases.lanes import LaneAnalysis, NeedsStore, Unsupported
 
 MAX_PARTS = 4  # accumulator vectors per row that one microkernel call keeps in registers
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from rnngraph.ir import F32, Dim, Op, Scan, Value
 from rnngraph.ir.ops import BroadcastAttrs, ConcatAttrs, SliceAttrs, is_elementwise
 from rnngraph.phases.hazards import CarryMode, barriers, carry_modes
-from rnngraph.phases.lanes import Leaf, Source, Unsupported, leaves_of
+from rnngraph.phases.instances import Leaf, Source, leaves_of
+from rnngraph.phases.lanes import Unsupported
 from rnngraph.phases.partition import Partition, partition
 
 VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rnngraph.ir import Value
-from rnngraph.phases.lanes import Instance, Kind, postorder
+from rnngraph.phases.instances import Instance, Kind, postorder
 from rnngraph.phases.memory import MemoryPlan, Where
 from rnngraph.phases.partition import Phase
 from rnngraph.phases.stages import Schedule, Stage
