@@ -21,7 +21,7 @@ from rnngraph.report.numeric import NumericCheck
 from rnngraph.report.report import signature
 from rnngraph.rewrite import Instrument, PassContext, Pipeline, Snapshot
 from rnngraph.runtime.inputs import InputPlan
-from rnngraph.runtime.model import CompiledModel
+from rnngraph.runtime.model import CompiledModel, Variant
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.segments import Segment, segment
 
@@ -60,11 +60,12 @@ def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] |
                       threads, {} if dims is None else dims, verify, seed)
     source = _source(model, inputs)
 
-    def build(lengths: bool, initial_state: bool) -> Program:
+    def build(variant: Variant) -> Program:
         start = time.perf_counter()
         if isinstance(source, Layer):
-            graph = trace(source, inputs, lengths=lengths, initial_state=initial_state, training=training, seed=seed)
-        elif lengths or initial_state:
+            graph = trace(source, inputs, lengths=variant.lengths, initial_state=variant.initial_state,
+                          training=training, seed=seed)
+        elif variant != Variant():
             raise InputError(f"graph {source.name!r} takes {list(source.input_names)}; for lengths= or "
                              "initial_state= give the layer itself to compile, or trace it with them")
         else:

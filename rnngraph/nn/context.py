@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,12 +30,31 @@ class Options:
 
 
 @dataclass(eq=False, slots=True)
+class Steps(ABC):
+    """The loop over time that is being traced.
+
+    count  the number of steps
+    masks  what `Trace.step_mask` made for the loop, by layer path and number within a step
+    uses   how many of them the current step has asked for, by layer path
+    """
+
+    count: Dim
+    masks: dict[tuple[str, int], Value] = field(default_factory=dict)
+    uses: Counter[str] = field(default_factory=Counter)
+
+    @abstractmethod
+    def of(self, sequence: Value, hint: str) -> Value:
+        """This step's slice of ``sequence`` [steps, ...], a value from outside of the loop."""
+
+
+@dataclass(eq=False, slots=True)
 class Trace:
     """The graph that grows, the blocks that are open, and what may exist only once in it."""
 
     graph: Graph
     options: Options
     builders: list[Builder] = field(default_factory=list)  # the graph's first, the innermost body's last
+    loops: list[Steps] = field(default_factory=list)  # those being traced, the innermost last
     path: str = ""  # of the layer being traced
     lengths: Value | None = None
     lengths_steps: Dim = 0
@@ -79,6 +99,15 @@ class Trace:
             self.builder.layer = self.path
 
     @contextmanager
+    def over(self, steps: Steps) -> Iterator[None]:
+        """Ops within belong to a step of the loop ``steps``."""
+        self.loops.append(steps)
+        try:
+            yield
+        finally:
+            self.loops.pop()
+
+    @contextmanager
     def sequence(self) -> Iterator[None]:
         """One run of a recurrent layer over a sequence: within it every `sequence_mask` is drawn once."""
         outer, self._masks = self._masks, {}
@@ -115,6 +144,20 @@ class Trace:
         if key not in self._masks:
             self._masks[key] = self.random_mask(self.top, shape, rate, dtype)
         return self._masks[key]
+
+    def step_mask(self, shape: Shape, rate: float, dtype: DType) -> Value:
+        """A mask that is drawn anew in every step; outside of a loop, one mask.
+
+        The masks of all steps are one sequence made in front of the loop, so that every backend draws the same.
+        """
+        if not self.loops:
+            return self.random_mask(self.builder, shape, rate, dtype)
+        steps = self.loops[-1]
+        key = (self.path, steps.uses[self.path])
+        steps.uses[self.path] += 1
+        if key not in steps.masks:
+            steps.masks[key] = self.random_mask(self.top, (steps.count, *shape), rate, dtype)
+        return steps.of(steps.masks[key], "mask")
 
     def lengths_for(self, steps: Dim, batch: Dim) -> Value | None:
         """The lengths of a recurrence over ``steps``: the first one decides which dim the input is about."""

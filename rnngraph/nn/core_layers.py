@@ -8,7 +8,7 @@ from rnngraph.ir import ops as ir_ops
 from rnngraph.nn import ops
 from rnngraph.nn.activations import Activation as ActivationFunction
 from rnngraph.nn.activations import to_activation
-from rnngraph.nn.cells import check_rate
+from rnngraph.nn.cells.gated import check_rate
 from rnngraph.nn.context import active
 from rnngraph.nn.initializers import Initializer
 from rnngraph.nn.layer import Layer

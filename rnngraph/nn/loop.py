@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import SCAN, Block, Builder, ScanAttrs, Value, make_op
 from rnngraph.ir import ops as ir_ops
 from rnngraph.nn.cell import Cell, States
-from rnngraph.nn.context import active
+from rnngraph.nn.context import Steps, active
 from rnngraph.nn.tensor import wrap
 
 
@@ -32,6 +32,39 @@ class Loop:
     emit: bool
 
 
+@dataclass(slots=True, eq=False)
+class _ScanSteps(Steps):
+    """The steps of a scan: slices of further sequences become arguments of the body."""
+
+    body: Block = field(kw_only=True)
+    sequences: dict[Value, Value] = field(default_factory=dict)  # outer sequence -> the body's argument
+
+    def of(self, sequence: Value, hint: str) -> Value:
+        if sequence not in self.sequences:
+            self.sequences[sequence] = self.body.add_arg(sequence.type.with_shape(sequence.shape[1:]), hint)
+        return self.sequences[sequence]
+
+
+@dataclass(slots=True, eq=False)
+class _UnrolledSteps(Steps):
+    """The steps of an unrolled loop, of which ``now`` is being traced."""
+
+    builder: Builder = field(kw_only=True)
+    now: int = 0
+
+    def begin(self, t: int) -> None:
+        self.now = t
+        self.uses.clear()
+
+    def of(self, sequence: Value, hint: str) -> Value:
+        return step_of(self.builder, sequence, self.now)
+
+
+def step_of(b: Builder, sequence: Value, t: int) -> Value:
+    """Step ``t`` of a sequence [steps, ...]."""
+    return b.reshape(b.slice(sequence, 0, t, 1), sequence.shape[1:])
+
+
 def scanned(loop: Loop) -> tuple[Value, list[Value]]:
     """One scan; returns the output sequence [time, batch, ...], or the last output, and the final states.
 
@@ -42,7 +75,8 @@ def scanned(loop: Loop) -> tuple[Value, list[Value]]:
     body = Block()
     carries = [body.add_arg(v.type, n) for n, v in zip(loop.states.names, loop.initial, strict=True)]
     x = body.add_arg(loop.sequence.type.with_shape(loop.sequence.shape[1:]), "x")
-    with trace.body(body):
+    steps = _ScanSteps(loop.sequence.shape[0], body=body)
+    with trace.body(body), trace.over(steps):
         out, new_states = loop.cell.checked_step(wrap(x), [wrap(c) for c in carries])
         y, new = out.value(), [t.value() for t in new_states]
     names, initial = list(loop.states.names), list(loop.initial)
@@ -55,10 +89,11 @@ def scanned(loop: Loop) -> tuple[Value, list[Value]]:
     emitted = {"y": y} if loop.emit else {}
     body.append(make_op(ir_ops.YIELD, (*new, *emitted.values()), ir_ops.YieldAttrs(len(new)),
                         layer=trace.path))
-    attrs = ScanAttrs(tuple(names), ("x",), tuple(emitted), loop.sequence.shape[0], loop.reverse,
+    more = [f"x{i}" for i in range(1, 1 + len(steps.sequences))]
+    attrs = ScanAttrs(tuple(names), ("x", *more), tuple(emitted), loop.sequence.shape[0], loop.reverse,
                       loop.lengths is not None,
                       loop.pad if loop.emit and loop.lengths is not None else "zero")
-    operands = (*initial, loop.sequence, *(() if loop.lengths is None else (loop.lengths,)))
+    operands = (*initial, loop.sequence, *steps.sequences, *(() if loop.lengths is None else (loop.lengths,)))
     op = trace.builder.insert(make_op(SCAN, operands, attrs, (body,), trace.path))
     for result, name in zip(op.results, (*names, *emitted), strict=True):
         result.hint = name
@@ -91,9 +126,11 @@ def unrolled(loop: Loop) -> tuple[Value, list[Value]]:
                          f"{steps!r}; give the Input's time dim as a number, or leave unroll away")
     states, last = list(loop.initial), None
     outputs: dict[int, Value] = {}
+    unrolling = _UnrolledSteps(steps, builder=b)
     for t in reversed(range(steps)) if loop.reverse else range(steps):
-        x = b.reshape(b.slice(loop.sequence, 0, t, 1), loop.sequence.shape[1:])
-        out, new_states = loop.cell.checked_step(wrap(x), [wrap(s) for s in states])
+        unrolling.begin(t)
+        with trace.over(unrolling):
+            out, new_states = loop.cell.checked_step(wrap(step_of(b, loop.sequence, t)), [wrap(s) for s in states])
         y, new = out.value(), [s.value() for s in new_states]
         _check_batch(loop, y)
         before = last if last is not None else b.zeros(y.type)

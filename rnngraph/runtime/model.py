@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from threading import Lock
 from typing import TypeAlias
 
@@ -13,7 +14,20 @@ from rnngraph.ir import Array, resolve
 from rnngraph.report import Report
 from rnngraph.runtime.program import Program
 
-Build: TypeAlias = Callable[[bool, bool], Program]
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How a model is called: each combination is a program of its own, compiled when first needed.
+
+    lengths        every row has a length
+    initial_state  the states come in with the call
+    """
+
+    lengths: bool = False
+    initial_state: bool = False
+
+
+Build: TypeAlias = Callable[[Variant], Program]
 State: TypeAlias = Mapping[str, object] | Sequence[object] | Array
 
 
@@ -38,22 +52,22 @@ class CompiledModel:
     def __init__(self, build: Build) -> None:
         self._build = build
         self._lock = Lock()
-        self._variants: dict[tuple[bool, bool], Program] = {(False, False): build(False, False)}
+        self._variants: dict[Variant, Program] = {Variant(): build(Variant())}
 
     @property
     def program(self) -> Program:
         """The variant without lengths and initial state."""
-        return self._variants[False, False]
+        return self._variants[Variant()]
 
     def variant(self, *, lengths: bool = False, initial_state: bool = False) -> Program:
         """The program for calls with these arguments; compiled when first asked for."""
-        key = (lengths, initial_state)
+        key = Variant(lengths, initial_state)
         program = self._variants.get(key)
         if program is None:
             with self._lock:
                 program = self._variants.get(key)
                 if program is None:
-                    program = self._variants[key] = self._build(lengths, initial_state)
+                    program = self._variants[key] = self._build(key)
         return program
 
     @property

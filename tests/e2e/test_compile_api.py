@@ -73,7 +73,7 @@ def recurrence(lengths: bool = False, initial_state: bool = False) -> Graph:
 
 def variants() -> CompiledModel:
     options = Options("cpu", "f32", pipeline(SELECT))
-    return CompiledModel(lambda lengths, state: build_program(recurrence(lengths, state), options))
+    return CompiledModel(lambda v: build_program(recurrence(v.lengths, v.initial_state), options))
 
 
 def embedding() -> Graph:

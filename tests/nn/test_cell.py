@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from rnngraph.errors import ShapeError, TraceError
+from rnngraph.ir import evaluate
 from rnngraph.nn import GRU, RNN, Bidirectional, Cell, Input, LSTMCell, Sequential, Tensor, ops, trace
+from rnngraph.nn.context import active
+from rnngraph.nn.tensor import wrap
 from tests.nn.numpy_cells import Array, run, sigmoid, wide
 from tests.nn.support import B, I, T, U, X, checked, close, output, outputs, randomize, some
 
@@ -232,3 +235,24 @@ def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "scan carry(h = " in printed
     assert "y (2, 5, 4)" in printed
+
+
+class NoisyCell(Cell):
+    """Draws a mask in every step."""
+
+    def step(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        mask = active().step_mask(h.shape, 0.5, h.dtype)
+        h = h + wrap(mask)
+        return h, h
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_a_step_mask_is_drawn_anew_in_every_step(unroll: bool) -> None:
+    """h counts the steps in which each unit was kept (each adds 1 / (1 - 0.5))."""
+    graph = trace(RNN(NoisyCell(8), return_sequences=True, unroll=unroll), Input((2, 12, 8)))
+    y = evaluate(graph, {"x": np.zeros((2, 12, 8), np.float32)})["y"]
+    assert sum(op.name == "random_mask" for op in graph.walk()) == 1
+    kept = np.diff(y, axis=1, prepend=0.0)
+    assert set(np.unique(kept)) == {0.0, 2.0}
+    assert 0.3 < kept.mean() / 2.0 < 0.7
+    assert len({step.tobytes() for step in np.moveaxis(kept, 1, 0)}) == 12
