@@ -58,6 +58,9 @@ def dtype_of(array: np.ndarray | np.generic) -> DType:
         ) from None
 
 
+MAX_DIM = 2**48  # what an address can reach
+
+
 @dataclass(frozen=True, slots=True)
 class TensorType:
     """``f32[T,B,256]``: a dtype and a shape."""
@@ -69,8 +72,8 @@ class TensorType:
         for dim in self.shape:
             if isinstance(dim, bool) or not isinstance(dim, int | str):
                 raise ShapeError(f"a dim is an int or a symbol's name, got {dim!r}")
-            if isinstance(dim, int) and dim < 0:
-                raise ShapeError(f"a dim is >= 0, got {dim}")
+            if isinstance(dim, int) and not 0 <= dim <= MAX_DIM:
+                raise ShapeError(f"a dim is in 0..2**48, got {dim if dim < 0 else 'a larger number'}")
             if isinstance(dim, str) and not SYMBOL.fullmatch(dim):
                 raise ShapeError(f"a symbolic dim is an identifier, got {dim!r}")
 

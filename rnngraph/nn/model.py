@@ -57,6 +57,8 @@ class Sequential(LayerGroup):
     """
 
     def __init__(self, layers: Sequence[Layer | Input], name: str | None = None) -> None:
+        if not isinstance(layers, list | tuple):
+            raise TraceError(f"Sequential: expected a list of layers, got {layers!r}")
         self.inputs = [x for x in layers[:1] if isinstance(x, Input)]
         rest = [x for x in layers[len(self.inputs):] if isinstance(x, Layer)]
         if not rest or len(rest) != len(layers) - len(self.inputs):

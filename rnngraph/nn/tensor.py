@@ -24,7 +24,6 @@ class Tensor:
     & | ~ on bools, and slices. Numbers and float32 arrays may stand on either side. Functions: `rnngraph.nn.ops`.
     """
 
-    __array_ufunc__ = None  # numpy hands `array + tensor` to us
     deferred: ClassVar[bool] = False  # stands for a value of a model under composition, not of a trace
 
     @property
@@ -129,6 +128,13 @@ class Tensor:
     def __float__(self) -> float:
         self._refuse("take the number of", "elements are known only when the model runs")
 
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """numpy hands us `array + tensor`; it computes as `tensor + array` does. No other ufunc works."""
+        reflected = _REFLECTED.get(ufunc.__name__)
+        if reflected and method == "__call__" and not kwargs and not isinstance(inputs[0], Tensor):
+            return getattr(self, reflected)(inputs[0])
+        self._refuse(f"call np.{ufunc.__name__} on", "use the functions of rnngraph.nn.ops")
+
     def __array__(self, *_: object, **__: object) -> Array:
         self._refuse("call a numpy function on", "use the functions of rnngraph.nn.ops")
 
@@ -138,6 +144,13 @@ class Tensor:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.type}>"
 
+
+# Of numpy's name of an operator whose left side is an array: the method of the right side.
+_REFLECTED = {
+    "add": "__radd__", "subtract": "__rsub__", "multiply": "__rmul__", "divide": "__rtruediv__", "power": "__rpow__",
+    "matmul": "__rmatmul__", "less": "__gt__", "less_equal": "__ge__", "greater": "__lt__", "greater_equal": "__le__",
+    "equal": "__eq__", "not_equal": "__ne__",
+}
 
 Operand: TypeAlias = Tensor | float | Array
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -17,6 +18,7 @@ from rnngraph.nn.initializers import Initializer, IntShape, to_initializer
 from rnngraph.nn.tensor import Tensor
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+MAX_ELEMENTS = 2**36  # of one weight: 256 GiB; beyond, it is a mistake in the model
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -131,6 +133,9 @@ class WeightOwner:
         for d in shape:
             if isinstance(d, bool) or not isinstance(d, int | np.integer) or d < 1:
                 raise ShapeError(f"layer {self.path!r}: weight {name!r}: a dim is an integer >= 1, got {d!r}")
+        if math.prod(int(d) for d in shape) > MAX_ELEMENTS:
+            raise ShapeError(f"layer {self.path!r}: weight {name!r} of shape {list(shape)} is too large: more than "
+                             f"{MAX_ELEMENTS} elements")
         self._weights[name] = Weight(self, name, tuple(int(d) for d in shape), to_initializer(initializer))
         return self._weights[name]
 

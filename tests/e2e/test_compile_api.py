@@ -7,9 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -22,14 +21,12 @@ from rnngraph.errors import (
     ImportModelError,
     InputError,
     ParseError,
-    PassError,
     RnngraphError,
     SelectionError,
 )
 from rnngraph.ir import F32, I32, I64, Builder, Graph, TensorType, Value, build_graph, evaluate, ops
 from rnngraph.passes import pipeline
 from rnngraph.report.numeric import random_inputs
-from rnngraph.rewrite import Pass, PassContext, Pipeline
 from rnngraph.runtime.model import CompiledModel
 
 Values: TypeAlias = dict[str, Value]
@@ -369,55 +366,6 @@ def test_bad_models(model: Any, error: type[RnngraphError], message: str) -> Non
 def test_lengths_of_a_graph_without_them() -> None:
     with pytest.raises(InputError, match=r"graph 'g' takes \['x'\]; for lengths= or initial_state= give"):
         rg.compile(NEG, pipeline=SELECT)(np.ones((1, 2), np.float32), lengths=[1])
-
-
-# --- verification ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TanhToRelu(Pass):
-    """A wrong pass, planted: the types stay right, the numbers do not."""
-
-    name: ClassVar[str] = "tanh-to-relu"
-
-    def run(self, graph: Graph, context: PassContext) -> None:
-        for op in list(graph.walk()):
-            if op.name == "tanh":
-                op.result.replace_by(Builder.at(op).op(ops.RELU, op.operands[0]))
-                op.erase()
-
-
-@dataclass(frozen=True)
-class DropUse(Pass):
-    """A wrong pass, planted: it breaks a use list."""
-
-    name: ClassVar[str] = "drop-use"
-
-    def run(self, graph: Graph, context: PassContext) -> None:
-        graph.inputs[0].uses.clear()
-
-
-def with_planted(planted: Pass) -> Pipeline:
-    (select,) = pipeline(SELECT).passes
-    return Pipeline((planted, select))
-
-
-def test_numeric_verification_names_the_pass() -> None:
-    with pytest.raises(PassError, match=r"pass 0 \(tanh-to-relu\) changed the numbers: output 'y' is off by"):
-        rg.compile(recurrence(lengths=True), pipeline=with_planted(TanhToRelu()), verify="numeric")
-    # the types cannot tell
-    rg.compile(recurrence(lengths=True), pipeline=with_planted(TanhToRelu()), verify="each")
-
-
-def test_numeric_verification_passes_what_is_right() -> None:
-    for graph in (recurrence(), recurrence(True, True), embedding()):
-        rg.compile(graph, pipeline=SELECT, verify="numeric", dims={"time": 7})
-
-
-def test_each_verification_finds_a_broken_graph() -> None:
-    with pytest.raises(rg.errors.IRError, match="does not list this use") as e:
-        rg.compile(NEG, pipeline=with_planted(DropUse()), verify="each")
-    assert "in pass 0 (drop-use)" in "".join(e.value.__notes__)
 
 
 # --- the package's face ----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 from rnngraph.ir.opdef import NO_ATTRS, Array, Attrs, Literal, OpDef
 from rnngraph.ir.ops import ConstAttrs
 from rnngraph.ir.text.lexer import Token, tokenize
-from rnngraph.ir.types import DTYPES, Dim, TensorType
+from rnngraph.ir.types import DTYPES, MAX_DIM, Dim, TensorType
 
 T = TypeVar("T")
 _ESCAPE = re.compile(r"\\(.)")
@@ -122,6 +122,8 @@ class Reader(Cursor):
         if token.kind == "word":
             return token.text
         if token.kind == "number" and token.text.isdigit():
+            if len(token.text) > 15 or int(token.text) > MAX_DIM:
+                raise token.error("a dim is at most 2**48")
             return int(token.text)
         raise token.error(f"expected a dim (a number or a symbol), got {token}")
 
@@ -145,6 +147,8 @@ class Reader(Cursor):
         shape = _concrete(at, t)
         if any(isinstance(v, str) for v in values):
             raise at.error(f"a constant of type {t} holds numbers")
+        if any(isinstance(v, bool) != (t.dtype.kind == "bool") for v in values):
+            raise at.error(f"a constant of type {t} holds {'true and false' if t.dtype.kind == 'bool' else 'numbers'}")
         count = int(np.prod(shape, dtype=np.int64))
         if not splat and count != len(values):
             raise at.error(f"a constant of type {t} needs {count} values, got {len(values)}")
@@ -168,14 +172,18 @@ class Reader(Cursor):
     def read_resources(self) -> None:
         """Resources stand behind the graph; read them first."""
         at, self.at = self.at, 0
+        seen = set[str]()
         while self.token.kind != "end":
             if self.token.text == "resource" and self.tokens[self.at + 1].kind == "symbol":
-                self.read_resource()
+                key = self.read_resource()
+                if key.text in seen:
+                    raise key.error(f"resource {key.text} stands in the text twice")
+                seen.add(key.text)
             else:
                 self.next()
         self.at = at
 
-    def read_resource(self) -> None:
+    def read_resource(self) -> Token:
         self.expect("resource")
         key = self.expect_kind("symbol", "the resource's @key")
         t = self.type()
@@ -189,6 +197,7 @@ class Reader(Cursor):
         if len(data) != int(np.prod(shape, dtype=np.int64)) * t.dtype.numpy.itemsize:
             raise token.error(f"resource {key.text} has {len(data)} bytes, {t} needs another number")
         self.resources[key.text[1:]] = np.frombuffer(data, t.dtype.numpy).reshape(shape)
+        return key
 
     def skip_resource(self) -> None:
         self.read_resource()
