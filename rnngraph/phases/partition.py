@@ -8,6 +8,7 @@ little crosses, and what crosses is recomputed when cheap, else spilled to memor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from rnngraph.ir import BOOL, Value
@@ -68,7 +69,7 @@ class Partition:
 
 def partition(rows: Sequence[int | str], leaves: Mapping[Value, Leaf], roots: Sequence[tuple[str, Value]]) -> Partition:
     """Phases that compute ``roots`` (buffer name, value) from ``leaves``. Raises Unsupported with the reason."""
-    stored: list[Value] = []
+    stored = _matmul_operands(tuple(rows), leaves, [v for _, v in roots])
     while True:
         analysis = LaneAnalysis(tuple(rows), leaves, tuple(stored))
         try:
@@ -82,6 +83,29 @@ def partition(rows: Sequence[int | str], leaves: Mapping[Value, Leaf], roots: Se
             stored.append(e.value)
     temporaries = {f"tmp{k}": analysis.lanes_of(v) for k, v in enumerate(stored)}
     return _Phases(tuple(rows), stores, temporaries).build()
+
+
+def _matmul_operands(rows: tuple[int | str, ...], leaves: Mapping[Value, Leaf], roots: Sequence[Value]) -> list[Value]:
+    """The computed values that feed a matmul, operands first: they are always kept in memory, and the analysis, which
+    starts over for every value that it finds so, need not find them one by one."""
+    analysis = LaneAnalysis(rows, leaves)
+    found: dict[Value, None] = {}
+    seen: set[Value] = set()
+    stack = [(v, False) for v in reversed(roots)]
+    while stack:
+        v, ready = stack.pop()
+        if v.op is None or v in leaves or (v in seen and not ready):
+            continue
+        if not ready:
+            seen.add(v)
+            stack.append((v, True))
+            stack.extend((a, False) for a in reversed(v.op.operands))
+        elif v.op.name == "matmul":
+            left = v.op.operands[0]
+            with suppress(Unsupported):  # the analysis itself will say so, with the op that needs it
+                pieces = analysis.resolve(left, 0, analysis.lanes_of(left))
+                found |= {base: None for base, *_ in pieces if base not in leaves}
+    return list(found)
 
 
 def _check_windows(roots: Sequence[Instance]) -> None:
