@@ -15,12 +15,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from rnngraph import backends, errors, ir, nn, passes
     from rnngraph.compiler import compile
-    from rnngraph.nn import Input, Sequential, trace
+    from rnngraph.nn import Input, Sequential, scan, trace
     from rnngraph.report import Report
     from rnngraph.runtime.model import CompiledModel
 
 __all__ = ["CompiledModel", "Input", "Report", "Sequential", "__version__", "backends", "compile", "errors", "ir",
-           "nn", "passes", "trace"]
+           "nn", "passes", "scan", "trace"]
 
 _MODULES = ("backends", "errors", "ir", "nn", "passes")
 _NAMES = {
@@ -29,6 +29,7 @@ _NAMES = {
     "Report": "rnngraph.report",
     "Input": "rnngraph.nn",
     "Sequential": "rnngraph.nn",
+    "scan": "rnngraph.nn",
     "trace": "rnngraph.nn",
 }
 

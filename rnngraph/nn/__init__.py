@@ -9,6 +9,7 @@ from rnngraph.nn.core_layers import Activation, Dense, Dropout, Embedding, Layer
 from rnngraph.nn.layer import Layer
 from rnngraph.nn.model import Model, Sequential
 from rnngraph.nn.recurrent import GRU, LSTM, RNN, SimpleRNN
+from rnngraph.nn.scan import scan
 from rnngraph.nn.symbol import Input
 from rnngraph.nn.tensor import Tensor
 from rnngraph.nn.trace import trace
@@ -17,5 +18,6 @@ from rnngraph.nn.wrappers import Bidirectional
 __all__ = [
     "GRU", "LSTM", "RNN", "Activation", "Bidirectional", "Cell", "Dense", "Dropout", "Embedding",
     "GRUCell", "Input", "LSTMCell", "Layer", "LayerNormalization", "Model", "Sequential", "SimpleRNN",
-    "SimpleRNNCell", "StackedCells", "Tensor", "activations", "cells", "initializers", "ops", "trace",
+    "SimpleRNNCell", "StackedCells", "Tensor", "activations", "cells", "initializers", "ops", "scan",
+    "trace",
 ]

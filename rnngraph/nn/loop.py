@@ -33,7 +33,7 @@ class Loop:
 
 
 @dataclass(slots=True, eq=False)
-class _ScanSteps(Steps):
+class ScanSteps(Steps):
     """The steps of a scan: slices of further sequences become arguments of the body."""
 
     body: Block = field(kw_only=True)
@@ -75,7 +75,7 @@ def scanned(loop: Loop) -> tuple[Value, list[Value]]:
     body = Block()
     carries = [body.add_arg(v.type, n) for n, v in zip(loop.states.names, loop.initial, strict=True)]
     x = body.add_arg(loop.sequence.type.with_shape(loop.sequence.shape[1:]), "x")
-    steps = _ScanSteps(loop.sequence.shape[0], body=body)
+    steps = ScanSteps(loop.sequence.shape[0], body=body)
     with trace.body(body), trace.over(steps):
         out, new_states = loop.cell.checked_step(wrap(x), [wrap(c) for c in carries])
         y, new = out.value(), [t.value() for t in new_states]
