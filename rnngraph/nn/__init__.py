@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rnngraph.nn import activations, cells, initializers, ops
 from rnngraph.nn.cell import Cell
-from rnngraph.nn.cells import GRUCell, LSTMCell, SimpleRNNCell, StackedCells
+from rnngraph.nn.cells import GRUCell, LSTMCell, LSTMPCell, SimpleRNNCell, StackedCells
 from rnngraph.nn.core_layers import Activation, Dense, Dropout, Embedding, LayerNormalization
 from rnngraph.nn.layer import Layer
 from rnngraph.nn.model import Model, Sequential
@@ -16,8 +16,31 @@ from rnngraph.nn.trace import trace
 from rnngraph.nn.wrappers import Bidirectional
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "Activation", "Bidirectional", "Cell", "Dense", "Dropout", "Embedding",
-    "GRUCell", "Input", "LSTMCell", "Layer", "LayerNormalization", "Model", "Sequential", "SimpleRNN",
-    "SimpleRNNCell", "StackedCells", "Tensor", "activations", "cells", "initializers", "ops", "scan",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Activation",
+    "Bidirectional",
+    "Cell",
+    "Dense",
+    "Dropout",
+    "Embedding",
+    "GRUCell",
+    "Input",
+    "LSTMCell",
+    "LSTMPCell",
+    "Layer",
+    "LayerNormalization",
+    "Model",
+    "Sequential",
+    "SimpleRNN",
+    "SimpleRNNCell",
+    "StackedCells",
+    "Tensor",
+    "activations",
+    "cells",
+    "initializers",
+    "ops",
+    "scan",
     "trace",
 ]

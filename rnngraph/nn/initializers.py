@@ -85,14 +85,16 @@ class Orthogonal:
 
 @dataclass(frozen=True, slots=True)
 class UnitForgetBias:
-    """An LSTM's bias [4U]: ``base``, but 1 at the forget gate, the second (Jozefowicz et al. 2015)."""
+    """A bias of ``gates`` equal parts: ``base``, but 1 at the forget gate ``index`` (Jozefowicz et al. 2015)."""
 
     base: Initializer
+    index: int = 1
+    gates: int = 4
 
     def __call__(self, shape: IntShape, rng: np.random.Generator) -> Array:
         bias = np.array(self.base(shape, rng))
-        units = shape[-1] // 4
-        bias[..., units : 2 * units] = 1.0
+        units = shape[-1] // self.gates
+        bias[..., self.index * units : (self.index + 1) * units] = 1.0
         return bias
 
 

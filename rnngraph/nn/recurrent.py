@@ -122,29 +122,32 @@ class RNN(Layer):
 
 
 class SimpleRNN(RNN):
-    """The plain recurrence h' = activation(x W + b + h R); arguments and defaults as in Keras; see `RNN`."""
+    """The plain recurrence h' = activation(x W + b + h R); Keras's arguments, and ``clip``; see `RNN`, `SimpleRNNCell`.
+    """
 
     def __init__(self, units: int, activation: str | Activation = "tanh", use_bias: bool = True,
                  kernel_initializer: str | Initializer = "glorot_uniform",
                  recurrent_initializer: str | Initializer = "orthogonal",
                  bias_initializer: str | Initializer = "zeros",
-                 dropout: float = 0.0, recurrent_dropout: float = 0.0,
-                 **options: Unpack[SequenceOptions]) -> None:
+                 dropout: float = 0.0, recurrent_dropout: float = 0.0, *, implementation: int = 2,
+                 clip: float | None = None, **options: Unpack[SequenceOptions]) -> None:
         cell = SimpleRNNCell(units, activation, use_bias, kernel_initializer, recurrent_initializer,
-                             bias_initializer, dropout, recurrent_dropout)
+                             bias_initializer, dropout, recurrent_dropout, implementation=implementation, clip=clip)
         super().__init__(cell, **options)
         self.units = units
 
 
 class LSTM(RNN):
-    """Long short-term memory; Keras's arguments and defaults, and ``peepholes``; see `RNN`, `LSTMCell`.
+    """Long short-term memory; Keras's arguments and defaults, and the options of `LSTMCell`; see `RNN`.
+
+    With ``proj_size`` the output and the state h have that size (PyTorch's `torch.nn.LSTM(proj_size=...)`).
 
     Example:
         >>> from rnngraph.nn import LSTM, Input, Sequential, trace
-        >>> model = Sequential([LSTM(64, return_sequences=True), LSTM(32)])
+        >>> model = Sequential([LSTM(64, return_sequences=True), LSTM(32, proj_size=16)])
         >>> graph = trace(model, Input(("batch", "time", 80)))
         >>> graph.outputs[0].type.shape
-        ('batch', 32)
+        ('batch', 16)
     """
 
     def __init__(self, units: int, activation: str | Activation = "tanh",
@@ -152,26 +155,32 @@ class LSTM(RNN):
                  kernel_initializer: str | Initializer = "glorot_uniform",
                  recurrent_initializer: str | Initializer = "orthogonal",
                  bias_initializer: str | Initializer = "zeros", unit_forget_bias: bool = True,
-                 dropout: float = 0.0, recurrent_dropout: float = 0.0, peepholes: bool = False,
-                 **options: Unpack[SequenceOptions]) -> None:
+                 dropout: float = 0.0, recurrent_dropout: float = 0.0, peepholes: bool = False, *,
+                 implementation: int = 2, clip: float | None = None,
+                 cell_clip: float | tuple[float, float] | None = None, proj_size: int | None = None,
+                 proj_clip: float | None = None, projection_initializer: str | Initializer = "glorot_uniform",
+                 forget_bias: float = 0.0, input_forget: bool = False, **options: Unpack[SequenceOptions]) -> None:
         cell = LSTMCell(units, activation, recurrent_activation, use_bias, kernel_initializer,
                         recurrent_initializer, bias_initializer, unit_forget_bias, dropout, recurrent_dropout,
-                        peepholes)
+                        peepholes, implementation=implementation, clip=clip, cell_clip=cell_clip,
+                        proj_size=proj_size, proj_clip=proj_clip, projection_initializer=projection_initializer,
+                        forget_bias=forget_bias, input_forget=input_forget)
         super().__init__(cell, **options)
         self.units = units
 
 
 class GRU(RNN):
-    """Gated recurrent unit, both variants; arguments and defaults as in Keras; see `RNN`, `GRUCell`."""
+    """Gated recurrent unit, both variants; Keras's arguments and defaults, and ``clip``; see `RNN`, `GRUCell`."""
 
     def __init__(self, units: int, activation: str | Activation = "tanh",
                  recurrent_activation: str | Activation = "sigmoid", use_bias: bool = True,
                  kernel_initializer: str | Initializer = "glorot_uniform",
                  recurrent_initializer: str | Initializer = "orthogonal",
                  bias_initializer: str | Initializer = "zeros",
-                 dropout: float = 0.0, recurrent_dropout: float = 0.0, reset_after: bool = True,
-                 **options: Unpack[SequenceOptions]) -> None:
+                 dropout: float = 0.0, recurrent_dropout: float = 0.0, reset_after: bool = True, *,
+                 implementation: int = 2, clip: float | None = None, **options: Unpack[SequenceOptions]) -> None:
         cell = GRUCell(units, activation, recurrent_activation, use_bias, kernel_initializer,
-                       recurrent_initializer, bias_initializer, dropout, recurrent_dropout, reset_after)
+                       recurrent_initializer, bias_initializer, dropout, recurrent_dropout, reset_after,
+                       implementation=implementation, clip=clip)
         super().__init__(cell, **options)
         self.units = units
