@@ -64,10 +64,10 @@ def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] |
         start = time.perf_counter()
         if isinstance(source, Layer):
             graph = trace(source, inputs, lengths=variant.lengths, initial_state=variant.initial_state,
-                          training=training, seed=seed)
+                          mask=variant.mask, training=training, seed=seed)
         elif variant != Variant():
-            raise InputError(f"graph {source.name!r} takes {list(source.input_names)}; for lengths= or "
-                             "initial_state= give the layer itself to compile, or trace it with them")
+            raise InputError(f"graph {source.name!r} takes {list(source.input_names)}; for lengths=, "
+                             "mask= or initial_state= give the layer itself to compile, or trace it with them")
         else:
             graph = source
         return build_program(graph, options, start)

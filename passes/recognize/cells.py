@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rnngraph.ir import Scan, Value
+from rnngraph.ir.ops import BROADCAST, SELECT
 from rnngraph.passes.recognize import constraints as rules
 from rnngraph.passes.recognize.constraints import Refusal
 from rnngraph.passes.recognize.linear import Linear, is_normalized, linear, reads_state
@@ -43,6 +44,8 @@ class Cell:
 def recognize(scan: Scan) -> Cell:
     """The cell that ``scan`` runs; Refusal with the first constraint that fails."""
     names = scan.attrs.carries
+    if (mask := _mask(scan)) is not None:
+        raise Refusal(rules.MASK, mask=mask.hint or "mask")
     if len(names) not in (1, 2):
         raise Refusal(rules.STATES, count=len(names), names=", ".join(names) or "none")
     for name, init in zip(names, scan.inits, strict=True):
@@ -53,6 +56,19 @@ def recognize(scan: Scan) -> Cell:
     cell = _lstm(step) if len(names) == 2 else _one_state(step)
     _check_emitted(step, cell)
     return cell
+
+
+def _mask(scan: Scan) -> Value | None:
+    """The sequence of flags that says at which steps the states stay as they are."""
+    for old, new in zip(scan.carry_args, scan.next_carries, strict=True):
+        if new.op is None or new.op.opdef is not SELECT or new.op.operands[2] is not old:
+            continue
+        rows = new.op.operands[0]
+        while rows.op is not None and rows.op.opdef is BROADCAST:
+            (rows,) = rows.op.operands
+        if rows in scan.x_args:
+            return rows
+    return None
 
 
 def _check_emitted(step: Step, cell: Cell) -> None:

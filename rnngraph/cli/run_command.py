@@ -21,7 +21,9 @@ from rnngraph.ir import Array
 @click.command(name="run")
 @model_options
 @click.option("-i", "--input", "files", multiple=True, metavar="[NAME=]FILE.npy",
-              help="An input, in the model's order or by name; also lengths, and initial states.")
+              help="An input, in the model's order or by name; also lengths or mask, and initial states.")
+@click.option("--mask", type=click.Path(dir_okay=False), metavar="FILE.npy",
+              help="Steps to leave out: bool or 0/1 [batch, time], where false.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), metavar="FILE.npz",
               help="Write the outputs here.")
 @click.option("--target", type=click.Choice(TARGETS), default="auto", show_default=True)
@@ -29,12 +31,12 @@ from rnngraph.ir import Array
               help="Run so often, and print the median time.")
 @click.option("--json", "as_json", is_flag=True,
               help="One JSON object: per output dtype, shape, min, mean, max.")
-def command(model: str, shapes: tuple[str, ...], files: tuple[str, ...], out: str | None, target: str,
+def command(model: str, shapes: tuple[str, ...], files: tuple[str, ...], mask: str | None, out: str | None, target: str,
             repeat: int, as_json: bool) -> None:
     """Compile MODEL, run it on the inputs, print a summary of every output."""
     source, inputs = load_model(model, shapes)
     compiled = rg.compile(source, inputs=inputs, target=target)
-    arrays = bind_inputs(files, compiled.input_names)
+    arrays = bind_inputs((*files, f"mask={mask}") if mask else files, compiled.input_names)
     seconds: list[float] = []
     for _ in range(repeat):
         start = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rnngraph.nn import activations, cells, initializers, ops
 from rnngraph.nn.cell import Cell
 from rnngraph.nn.cells import GRUCell, LSTMCell, LSTMPCell, SimpleRNNCell, StackedCells
-from rnngraph.nn.core_layers import Activation, Dense, Dropout, Embedding, LayerNormalization
+from rnngraph.nn.core_layers import Activation, Dense, Dropout, Embedding, LayerNormalization, Masking
 from rnngraph.nn.layer import Layer
 from rnngraph.nn.model import Model, Sequential
 from rnngraph.nn.recurrent import GRU, LSTM, RNN, SimpleRNN
@@ -16,31 +16,7 @@ from rnngraph.nn.trace import trace
 from rnngraph.nn.wrappers import Bidirectional
 
 __all__ = [
-    "GRU",
-    "LSTM",
-    "RNN",
-    "Activation",
-    "Bidirectional",
-    "Cell",
-    "Dense",
-    "Dropout",
-    "Embedding",
-    "GRUCell",
-    "Input",
-    "LSTMCell",
-    "LSTMPCell",
-    "Layer",
-    "LayerNormalization",
-    "Model",
-    "Sequential",
-    "SimpleRNN",
-    "SimpleRNNCell",
-    "StackedCells",
-    "Tensor",
-    "activations",
-    "cells",
-    "initializers",
-    "ops",
-    "scan",
-    "trace",
+    "GRU", "LSTM", "RNN", "Activation", "Bidirectional", "Cell", "Dense", "Dropout", "Embedding", "GRUCell", "Input",
+    "LSTMCell", "LSTMPCell", "Layer", "LayerNormalization", "Masking", "Model", "Sequential", "SimpleRNN",
+    "SimpleRNNCell", "StackedCells", "Tensor", "activations", "cells", "initializers", "ops", "scan", "trace",
 ]

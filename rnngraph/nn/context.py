@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from rnngraph.errors import TraceError
-from rnngraph.ir import I32, Array, Block, Builder, Dim, DType, Graph, Shape, TensorType, Value
+from rnngraph.ir import BOOL, I32, Array, Block, Builder, Dim, DType, Graph, Shape, TensorType, Value
 from rnngraph.ir import ops as ir_ops
 
 
@@ -27,6 +27,7 @@ class Options:
     training: bool = False
     seed: int = 0
     abstract: bool = False
+    mask: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -58,6 +59,10 @@ class Trace:
     path: str = ""  # of the layer being traced
     lengths: Value | None = None
     lengths_steps: Dim = 0
+    mask: Value | None = None  # the input of the option mask, [time, batch]
+    mask_steps: Dim = 0
+    time_masks: dict[Value, Value] = field(default_factory=dict)  # a tensor -> its mask bool[batch, time]
+    mask_lengths: dict[Value, Value] = field(default_factory=dict)  # a mask -> the lengths that it says
     _constants: dict[tuple[int, str], Value] = field(default_factory=dict)
     _masks: dict[tuple[str, str], Value] = field(default_factory=dict)
     _uses: Counter[str] = field(default_factory=Counter)
@@ -167,6 +172,18 @@ class Trace:
             self.lengths = self.graph.add_input(TensorType(I32, (batch,)), "lengths")
             self.lengths_steps = steps
         return self.lengths if steps == self.lengths_steps else None
+
+    def mask_for(self, steps: Dim, batch: Dim, *, time_major: bool = False) -> Value | None:
+        """The mask [time, batch] of a recurrence over ``steps``, as `lengths_for`; the first one's layout is the
+        input's."""
+        if not self.options.mask:
+            return None
+        if self.mask is None:
+            shape = (steps, batch) if time_major else (batch, steps)
+            given = self.graph.add_input(TensorType(BOOL, shape), "mask")
+            self.mask = given if time_major else self.top.transpose(given, (1, 0))
+            self.mask_steps = steps
+        return self.mask if steps == self.mask_steps else None
 
 
 _ACTIVE: ContextVar[Trace | None] = ContextVar("rnngraph_trace", default=None)

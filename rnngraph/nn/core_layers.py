@@ -1,8 +1,10 @@
-"""The layers beside the recurrent ones: Dense, Embedding, Dropout, Activation, LayerNormalization."""
+"""The layers beside the recurrent ones: Dense, Embedding, Masking, Dropout, Activation, LayerNormalization."""
 
 from __future__ import annotations
 
-from rnngraph.errors import ShapeError
+from math import isfinite
+
+from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import Dim
 from rnngraph.ir import ops as ir_ops
 from rnngraph.nn import ops
@@ -17,6 +19,8 @@ from rnngraph.nn.tensor import Tensor, wrap
 
 class Dense(Layer):
     """activation(x W + b) over the last axis of [batch, ..., features]."""
+
+    supports_masking = True
 
     def __init__(self, units: int, activation: str | ActivationFunction | None = None, use_bias: bool = True,
                  kernel_initializer: str | Initializer = "glorot_uniform",
@@ -46,13 +50,25 @@ class Dense(Layer):
 
 
 class Embedding(Layer):
-    """Rows of a table [input_dim, output_dim] by integer index: [batch, ...] -> [batch, ..., output_dim]."""
+    """Rows of a table [input_dim, output_dim] by integer index: [batch, ...] -> [batch, ..., output_dim].
+
+    mask_zero: the output has a mask, false where the index is 0, which later layers see (Keras); see `RNN`.
+
+    Example:
+        >>> import numpy as np, rnngraph as rg
+        >>> model = rg.nn.Sequential([rg.nn.Embedding(9, 3, mask_zero=True), rg.nn.LSTM(4)])
+        >>> compiled = rg.compile(model, rg.Input(("batch", "time"), dtype="i32"))
+        >>> words = np.array([[5, 2, 0, 0], [5, 2, 7, 0]])
+        >>> bool((compiled(words)[0] == compiled(words[:1, :2])[0]).all())
+        True
+    """
 
     input_dtype = "i32"
 
     def __init__(self, input_dim: int, output_dim: int, embeddings_initializer: str | Initializer = "uniform",
-                 name: str | None = None) -> None:
+                 mask_zero: bool = False, name: str | None = None) -> None:
         super().__init__(name)
+        self.mask_zero = mask_zero
         self.input_dim = input_dim
         self.output_dim = output_dim
         self.embeddings_initializer = embeddings_initializer
@@ -66,9 +82,48 @@ class Embedding(Layer):
             raise ShapeError(f"expected integer indices, got {x.type}; declare Input(..., dtype='i32')")
         return wrap(active().builder.op(ir_ops.GATHER, self.embeddings.value(), x.value()))
 
+    def compute_mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
+        return ops.not_equal(x, 0) if self.mask_zero else None
+
+
+class Masking(Layer):
+    """Mask the steps of [batch, time, ..., features] at which every feature is ``mask_value``; they become zero.
+
+    Later layers see the mask bool[batch, time, ...]: recurrent ones leave such a step out (see `RNN`); Dense,
+    Dropout, Activation and LayerNormalization pass it on (Keras's Masking). Raises TraceError unless the value is a
+    finite number.
+
+    Example:
+        >>> import numpy as np, rnngraph as rg
+        >>> compiled = rg.compile(rg.nn.Sequential([rg.nn.Masking(), rg.nn.GRU(4)]), rg.Input(("batch", "time", 2)))
+        >>> x = np.ones((1, 3, 2), np.float32)
+        >>> holes = np.concatenate([x[:, :1], 0 * x[:, :1], x[:, :2]], axis=1)
+        >>> bool(np.allclose(compiled(x), compiled(holes), atol=1e-6))
+        True
+    """
+
+    def __init__(self, mask_value: float = 0.0, name: str | None = None) -> None:
+        super().__init__(name)
+        if isinstance(mask_value, bool) or not isinstance(mask_value, int | float) or not isfinite(mask_value):
+            raise TraceError(f"layer {self.path!r}: mask_value must be a finite number, got {mask_value!r}")
+        self.mask_value = mask_value
+
+    def call(self, x: Tensor) -> Tensor:
+        self.expect_features(x)
+        if x.rank < 3:
+            raise ShapeError(f"expected an input [batch, time, ..., features], got {x.type}")
+        keep = self.compute_mask(x, None)
+        return ops.where(ops.reshape(keep, (*keep.shape, 1)), x, 0.0)
+
+    def compute_mask(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        differs = ops.where(ops.not_equal(x, self.mask_value), ops.ones_like(x), 0.0)
+        return ops.max(differs, axis=-1) > 0.5
+
 
 class Dropout(Layer):
     """In training, elements become 0 with probability ``rate`` and the others grow by 1/(1-rate)."""
+
+    supports_masking = True
 
     def __init__(self, rate: float, name: str | None = None) -> None:
         super().__init__(name)
@@ -84,6 +139,8 @@ class Dropout(Layer):
 class Activation(Layer):
     """An activation as a layer, by name or function."""
 
+    supports_masking = True
+
     def __init__(self, activation: str | ActivationFunction, name: str | None = None) -> None:
         super().__init__(name)
         self.activation = to_activation(activation)
@@ -94,6 +151,8 @@ class Activation(Layer):
 
 class LayerNormalization(Layer):
     """(x - mean) / sqrt(variance + epsilon) over ``axis``, times gamma (scale), plus beta (center)."""
+
+    supports_masking = True
 
     def __init__(self, axis: int = -1, epsilon: float = 1e-3, center: bool = True, scale: bool = True,
                  name: str | None = None) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import Dim
 from rnngraph.nn.context import active
 from rnngraph.nn.symbol import Input, abstract_trace, symbolic_shape
-from rnngraph.nn.tensor import Tensor, Traced, tensors_in
+from rnngraph.nn.tensor import Tensor, Traced, tensors_in, wrap
 from rnngraph.nn.weights import WeightOwner, check_name
 
 
@@ -27,6 +29,7 @@ class Layer(WeightOwner):
     """
 
     input_dtype: ClassVar[str] = "f32"
+    supports_masking: ClassVar[bool] = False  # whether an input's mask is the output's as well
     _built: bool = False
 
     def __init__(self, name: str | None = None) -> None:
@@ -66,6 +69,24 @@ class Layer(WeightOwner):
         with active().scope(self.scope_name()):
             return self.run(*inputs, **kwargs)
 
+    def compute_mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
+        """The mask bool[batch, time] of the output, of that of the first input (Keras); None: it has none."""
+        return mask if self.supports_masking else None
+
+    def pass_mask(self, inputs: Sequence[Tensor], result: Any) -> None:
+        """Give the output its mask. A UserWarning, as in Keras 3, where a layer loses the mask of its input."""
+        trace = active()
+        out = result[0] if isinstance(result, tuple) else result
+        x = inputs[0]
+        given = trace.time_masks.get(x.value())
+        mask = self.compute_mask(x, None if given is None else wrap(given))
+        if mask is not None:
+            trace.time_masks[out.value()] = mask.value()
+        elif given is not None and type(self).compute_mask is Layer.compute_mask:
+            warnings.warn(f"layer {trace.path or self.path!r}: its input has a mask, which this layer does not pass "
+                          "on: layers behind it do not see it; set supports_masking = True where it should be",
+                          stacklevel=2)
+
     def scope_name(self) -> str:
         return self.name or self.default_name()
 
@@ -77,7 +98,9 @@ class Layer(WeightOwner):
                     self.assign_path(self.path)
                 self.setup(tensors_in(list(inputs))[0].shape)
                 self._built = True
-            return self.call(*inputs, **kwargs)
+            result = self.call(*inputs, **kwargs)
+            self.pass_mask(tensors_in(list(inputs)), result)
+            return result
         except ShapeError as e:
             if str(e).startswith("layer "):
                 raise

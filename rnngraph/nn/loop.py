@@ -20,6 +20,8 @@ class Loop:
     initial   the first states, in the order of ``states``
     pad       what the outputs hold past a row's length: "repeat" or "zero"
     emit      whether the output of every step is wanted, or the last one
+    mask      bool [time, batch]: where it is false, a step leaves the states alone, and its output is the one of the
+              step before (zeros before the first), or zero (``pad``); not together with lengths
     """
 
     cell: Cell
@@ -30,6 +32,7 @@ class Loop:
     reverse: bool
     pad: str
     emit: bool
+    mask: Value | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -79,12 +82,17 @@ def scanned(loop: Loop) -> tuple[Value, list[Value]]:
     with trace.body(body), trace.over(steps):
         out, new_states = loop.cell.checked_step(wrap(x), [wrap(c) for c in carries])
         y, new = out.value(), [t.value() for t in new_states]
+        kept = y in new and (loop.mask is None or (loop.pad == "repeat" and _is_zero(loop.initial[new.index(y)])))
+        last = None
+        if not kept and (not loop.emit or (loop.mask is not None and loop.pad == "repeat")):
+            _check_batch(loop, y)
+            last = _insert_arg(body, len(carries), y)
+        if loop.mask is not None:
+            y, new = _masked(loop, steps.of(loop.mask, "mask"), y, new, carries, last)
     names, initial = list(loop.states.names), list(loop.initial)
-    if not loop.emit and y not in new:
-        _check_batch(loop, y)
+    if last is not None:
         names.append("y_last")
         initial.append(trace.builder.zeros(y.type))
-        _insert_arg(body, len(carries), y)
         new.append(y)
     emitted = {"y": y} if loop.emit else {}
     body.append(make_op(ir_ops.YIELD, (*new, *emitted.values()), ir_ops.YieldAttrs(len(new)),
@@ -97,16 +105,37 @@ def scanned(loop: Loop) -> tuple[Value, list[Value]]:
     op = trace.builder.insert(make_op(SCAN, operands, attrs, (body,), trace.path))
     for result, name in zip(op.results, (*names, *emitted), strict=True):
         result.hint = name
-    last = op.results[-1] if loop.emit else op.results[new.index(y)]
-    return last, list(op.results[: len(carries)])
+    output = op.results[-1] if loop.emit else op.results[new.index(y)]
+    return output, list(op.results[: len(carries)])
 
 
-def _insert_arg(body: Block, index: int, like: Value) -> None:
+def _insert_arg(body: Block, index: int, like: Value) -> Value:
     """A further carry argument in front of the sequences' arguments."""
-    body.add_arg(like.type, "y_last")
+    added = body.add_arg(like.type, "y_last")
     body.args.insert(index, body.args.pop())
     for i, arg in enumerate(body.args):
         arg.index = i
+    return added
+
+
+def _masked(loop: Loop, keep: Value, y: Value, new: list[Value], old: list[Value],
+            last: Value | None) -> tuple[Value, list[Value]]:
+    """The output and the states of a step under its mask ``keep`` [batch].
+
+    ``last`` is the carry of the output before; where there is none, the state that is the output stands for it.
+    """
+    b = active().builder
+    states = [_select(b, keep, n, o) for n, o in zip(new, old, strict=True)]
+    if loop.pad == "zero":
+        return _select(b, keep, y, b.zeros(y.type)), states
+    return (states[new.index(y)] if last is None else _select(b, keep, y, last)), states
+
+
+def _is_zero(v: Value) -> bool:
+    """A state that starts as a constant zero."""
+    while v.op is not None and v.op.opdef is ir_ops.BROADCAST:
+        v = v.op.operands[0]
+    return v.op is not None and isinstance(v.op.attrs, ir_ops.ConstAttrs) and v.op.attrs.value.splat == 0
 
 
 def _check_batch(loop: Loop, y: Value) -> None:
@@ -136,6 +165,8 @@ def unrolled(loop: Loop) -> tuple[Value, list[Value]]:
         before = last if last is not None else b.zeros(y.type)
         last = _past(b, loop, t, y, before)
         outputs[t] = last if loop.pad == "repeat" else _past(b, loop, t, y, b.zeros(y.type))
+        if loop.mask is not None:
+            last = outputs[t]
         states = [_past(b, loop, t, n, s) for n, s in zip(new, states, strict=True)]
     assert last is not None
     if not loop.emit:
@@ -145,9 +176,15 @@ def unrolled(loop: Loop) -> tuple[Value, list[Value]]:
 
 
 def _past(b: Builder, loop: Loop, t: int, new: Value, old: Value) -> Value:
-    """new in the rows whose length is above t, old in the others."""
+    """new in the rows whose length is above t, or whose mask is true there, old in the others."""
+    if loop.mask is not None:
+        return _select(b, step_of(b, loop.mask, t), new, old)
     if loop.lengths is None:
         return new
     lengths = loop.lengths
     active_rows = b.op(ir_ops.GT, lengths, b.broadcast(b.const(t, lengths.type.dtype), lengths.shape, ()))
-    return b.op(ir_ops.SELECT, b.broadcast(active_rows, new.shape, (0,)), new, old)
+    return _select(b, active_rows, new, old)
+
+
+def _select(b: Builder, rows: Value, new: Value, old: Value) -> Value:
+    return b.op(ir_ops.SELECT, b.broadcast(rows, new.shape, (0,)), new, old)

@@ -14,6 +14,9 @@ from rnngraph.nn.tensor import Tensor, Traced, map_tensors
 class LayerGroup(Layer):
     """What Sequential and Model share: named layers."""
 
+    def pass_mask(self, inputs: Sequence[Tensor], result: Any) -> None:
+        """Nothing to do: the layers within have."""
+
     def __init__(self, layers: Sequence[Layer], name: str | None) -> None:
         super().__init__(name)
         self._layers = list({id(layer): layer for layer in layers}.values())

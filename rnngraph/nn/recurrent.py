@@ -14,6 +14,7 @@ from rnngraph.nn.context import active
 from rnngraph.nn.initializers import Initializer
 from rnngraph.nn.layer import Layer
 from rnngraph.nn.loop import Loop, scanned, unrolled
+from rnngraph.nn.masks import hand_on, time_mask
 from rnngraph.nn.tensor import Tensor, wrap
 
 
@@ -40,8 +41,17 @@ class RNN(Layer):
     time_major            input and output sequence are [time, batch, ...]
     zero_output_for_mask  past a row's length the output sequence is zero, instead of the row's last output
 
-    Raises ShapeError for a wrong rank or feature size, TraceError for a cell that breaks its contract.
+    A call takes ``initial_state`` and ``mask``. A mask is bool[batch, time] (laid out as the input's first two axes):
+    where it is false, the step leaves the states alone and the output repeats the step before (zeros before the
+    first), or is zero with zero_output_for_mask; so do the last output and a layer that runs backwards (Keras).
+    Without one, the mask that the input has from `Masking`, ``Embedding(mask_zero=True)`` or a layer that passes it
+    on is taken; with return_sequences the output has it too (as it is, even behind go_backwards: Keras).
+
+    Raises ShapeError for a wrong rank, feature size or mask, TraceError for a cell that breaks its contract, or for a
+    mask and lengths at once.
     """
+
+    supports_masking = True
 
     def __init__(self, cell: Cell | Sequence[Cell], return_sequences: bool = False,
                  return_state: bool = False, go_backwards: bool = False, unroll: bool = False, time_major: bool = False,
@@ -65,27 +75,31 @@ class RNN(Layer):
         """The axis of time in the output sequence."""
         return 0 if self.time_major else 1
 
-    def call(self, x: Tensor, initial_state: Tensor | Sequence[Tensor] | None = None) -> Any:
-        y, states = self.over_time(x, initial_state)
+    def call(self, x: Tensor, initial_state: Tensor | Sequence[Tensor] | None = None,
+             mask: Tensor | None = None) -> Any:
+        y, states = self.over_time(x, initial_state, mask)
         if self.return_sequences and self.go_backwards:
             y = wrap(active().builder.reverse(y.value(), self.time_axis))
+        hand_on(self, x, mask, y)
         return (y, *states) if self.return_state else y
 
+    def pass_mask(self, inputs: Sequence[Tensor], result: Any) -> None:
+        """Nothing to do: `call` has."""
+
     def over_time(self, x: Tensor, initial_state: Tensor | Sequence[Tensor] | None = None,
-                  ) -> tuple[Tensor, list[Tensor]]:
+                  mask: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """The output, and the final states; a sequence is in the input's order even when running backwards."""
         trace = active()
         self.expect(x, 3, "[time, batch, features]" if self.time_major else "[batch, time, features]")
         self.cell.ensure_built(self.expect_features(x))
         b = trace.builder
         sequence = x.value() if self.time_major else b.transpose(x.value(), (1, 0, 2))
-        steps, batch = sequence.shape[:2]
-        lengths = trace.lengths_for(steps, batch)
+        keep, lengths = time_mask(x, mask, self.time_major)
         name = self._call_name()
         initial = self._initial(name, sequence.type, initial_state)
         pad = "zero" if self.zero_output_for_mask else "repeat"
         loop = Loop(self.cell, States.of(self.cell), sequence, initial, lengths, self.go_backwards, pad,
-                    self.return_sequences)
+                    self.return_sequences, keep)
         with trace.sequence():
             y, finals = unrolled(loop) if self.unroll else scanned(loop)
         if self.return_sequences and not self.time_major:

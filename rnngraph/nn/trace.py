@@ -15,13 +15,16 @@ from rnngraph.nn.tensor import Tensor, Traced
 
 
 def trace(model: Layer, inputs: Input | Sequence[Input] | None = None, *, lengths: bool = False,
-          initial_state: bool = False, training: bool = False, seed: int = 0) -> Graph:
+          initial_state: bool = False, mask: bool = False, training: bool = False, seed: int = 0) -> Graph:
     """The IR graph of a model: primitive ops, time as scans, batch and time as symbolic as the inputs say.
 
     inputs         an Input, or one per input of the model; a Model, or a Sequential starting with an Input, has
                    them
     lengths        add an input ``lengths: i32[batch]``: recurrences over the time of the first recurrent
                    layer stop at each row's length (layers over another time dim run all their steps)
+    mask           add an input ``mask: bool[batch,time]`` ([time,batch] where the first recurrent layer is time_major)
+                   for the same recurrences, those that have no mask of their own: where it is false, a step leaves
+                   the states alone; not together with lengths
     initial_state  add an input per state of each recurrent layer, ``<layer>.h0``, ``<layer>.c0``; else they
                    are zero
     training       dropout is active; its masks follow from ``seed`` and the layers' names
@@ -39,12 +42,16 @@ def trace(model: Layer, inputs: Input | Sequence[Input] | None = None, *, length
         raise TraceError(f"trace: expected a layer or model of rnngraph.nn, got {type(model).__name__}")
     given = _inputs(model, inputs)
     graph = Graph()
-    run = Trace(graph, Options(lengths, initial_state, training, seed))
+    if lengths and mask:
+        raise TraceError("trace: expected lengths or a mask, got both; a mask says all that lengths say")
+    run = Trace(graph, Options(lengths, initial_state, training, seed, mask=mask))
     with activate(run):
         tensors = [Traced(run, graph.add_input(x.type, x.name)) for x in given]
         result = model.run(*tensors) if isinstance(model, LayerGroup) else model(*tensors)
         if lengths and run.lengths is None:
             raise TraceError("trace: lengths=True, but the model has no recurrent layer")
+        if mask and run.mask is None:
+            raise TraceError("trace: mask=True, but the model has no recurrent layer without a mask of its own")
         outputs = _outputs(result)
         run.builder.ret(outputs)
     return graph

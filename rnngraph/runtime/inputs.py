@@ -44,6 +44,8 @@ class InputSpec:
             return array.astype(want)  # an empty list has no dtype
         if self.type.dtype.kind == "int" and array.dtype.kind in "iu":
             return self._narrow(array, want)
+        if self.type.dtype.kind == "bool" and array.dtype.kind in "iu" and not ((array < 0) | (array > 1)).any():
+            return array.astype(want)
         raise InputError(f"input {self.name!r}: expected {self.type}, got dtype {array.dtype}; "
                          f"convert it first: {self.name}.astype(numpy.{want.name})")
 

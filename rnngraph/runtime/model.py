@@ -21,10 +21,12 @@ class Variant:
 
     lengths        every row has a length
     initial_state  the states come in with the call
+    mask           every step of every row has a flag
     """
 
     lengths: bool = False
     initial_state: bool = False
+    mask: bool = False
 
 
 Build: TypeAlias = Callable[[Variant], Program]
@@ -35,7 +37,8 @@ class CompiledModel:
     """A compiled model: call it with numpy arrays.
 
     ``model(x)`` gives one array, or a tuple when there are several outputs. ``lengths=`` (i32[batch], each in
-    0..steps) and ``initial_state=`` compile a variant of the model on first use; it is kept, and reads the
+    0..steps), ``mask=`` (bool[batch, time] of any pattern, for recurrences without a mask of their own; or lengths)
+    and ``initial_state=`` compile a variant of the model on first use; it is kept, and reads the
     model's weights at that time. Calls are reentrant from threads.
 
     Inputs must have the declared dtype (float32 for f32; any integer dtype for indices and lengths), rank and
@@ -59,9 +62,9 @@ class CompiledModel:
         """The variant without lengths and initial state."""
         return self._variants[Variant()]
 
-    def variant(self, *, lengths: bool = False, initial_state: bool = False) -> Program:
+    def variant(self, *, lengths: bool = False, initial_state: bool = False, mask: bool = False) -> Program:
         """The program for calls with these arguments; compiled when first asked for."""
-        key = Variant(lengths, initial_state)
+        key = Variant(lengths, initial_state, mask)
         program = self._variants.get(key)
         if program is None:
             with self._lock:
@@ -90,21 +93,22 @@ class CompiledModel:
         return self.report.explain()
 
     def __call__(self, *arrays: object, lengths: object = None, initial_state: State | None = None,
-                 **named: object) -> Array | tuple[Array, ...]:
+                 mask: object = None, **named: object) -> Array | tuple[Array, ...]:
         """Run on arrays, given by position or by name.
 
         ``initial_state``: a mapping from state names (``layer.h0``, or ``layer.h`` as outputs are named) to
         arrays [batch, units], where a state that is not named starts at zero; or all of them in order; or the
         only one. Raises InputError before anything runs when an input does not fit.
         """
-        if lengths is None and initial_state is None and not named and len(arrays) == len(self.input_names):
+        plain = lengths is None and initial_state is None and mask is None and not named
+        if plain and len(arrays) == len(self.input_names):
             outputs = self.program.run(arrays)
         else:
-            outputs = self._run_named(self._by_name(arrays, named), lengths, initial_state)
+            outputs = self._run_named(self._by_name(arrays, named), {"lengths": lengths, "mask": mask}, initial_state)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def run(self, inputs: Mapping[str, object]) -> dict[str, Array]:
-        """Arrays by name in, arrays by name out. "lengths" and states (``layer.h0``) may be among the inputs.
+        """Arrays by name in, arrays by name out. "lengths" or "mask", and states (``layer.h0``), may be among them.
 
         >>> import numpy as np, rnngraph as rg
         >>> neg = rg.compile("graph @g(%x: f32[B]) { %y = neg %x : f32[B]  return y = %y }")
@@ -114,9 +118,9 @@ class CompiledModel:
         if not isinstance(inputs, Mapping) or not all(isinstance(n, str) for n in inputs):
             raise InputError(f"run takes a mapping from input names to arrays, got {_kind(inputs)}")
         own = {n: a for n, a in inputs.items() if n in self.input_names}
-        state = {n: a for n, a in inputs.items() if n not in own and n != "lengths"}
-        lengths = inputs.get("lengths") if "lengths" not in own else None
-        outputs = self._run_named(own, lengths, state or None)
+        rows = {n: inputs.get(n) if n not in own else None for n in ("lengths", "mask")}
+        state = {n: a for n, a in inputs.items() if n not in own and n not in rows}
+        outputs = self._run_named(own, rows, state or None)
         return dict(zip(self.output_names, outputs, strict=True))
 
     def _by_name(self, arrays: Sequence[object], named: Mapping[str, object]) -> dict[str, object]:
@@ -132,14 +136,16 @@ class CompiledModel:
             values[name] = array
         return values
 
-    def _run_named(self, values: dict[str, object], lengths: object, state: State | None) -> list[Array]:
-        if lengths is not None and "lengths" in self.input_names:  # a graph that already has the input
-            values, lengths = {**values, "lengths": lengths}, None
+    def _run_named(self, values: dict[str, object], rows: Mapping[str, object], state: State | None) -> list[Array]:
+        rows = {n: a for n, a in rows.items() if a is not None}  # lengths, or a mask
+        if len(rows) > 1:
+            raise InputError("expected lengths= or mask=, got both; a mask says all that lengths say")
+        own = {n: a for n, a in rows.items() if n in self.input_names}  # of a graph that already has the input
+        values, rows = {**values, **own}, {n: a for n, a in rows.items() if n not in own}
         if missing := [n for n in self.input_names if n not in values]:
             raise InputError(f"missing input(s) {missing}; the model takes {list(self.input_names)}")
-        program = self.variant(lengths=lengths is not None, initial_state=state is not None)
-        if lengths is not None:
-            values = {**values, "lengths": lengths}
+        program = self.variant(lengths="lengths" in rows, initial_state=state is not None, mask="mask" in rows)
+        values = {**values, **rows}
         if state is not None:
             values = {**values, **self._states(program, values, state)}
         return program.run([values[n] for n in program.input_names])

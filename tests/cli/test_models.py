@@ -89,6 +89,22 @@ def test_run_a_python_model(cli: Cli, model: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(out["y"], expected["y"], rtol=1e-5, atol=1e-5)
 
 
+def test_run_under_a_mask(cli: Cli, model: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 4, 5), np.float32)
+    mask = np.array([[1, 0, 1, 1], [0, 1, 1, 0]])
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "mask.npy", mask)
+    done = cli("run", f"{model}:stack", "-i", tmp_path / "x.npy", "--mask", tmp_path / "mask.npy",
+               "--out", tmp_path / "y.npz")
+    assert (done.code, done.err) == (0, "")
+    space: dict[str, object] = {}
+    exec(MODEL, space)
+    graph = rg.trace(space["stack"], space["inputs"], mask=True)  # type: ignore[arg-type]
+    expected = evaluate(graph, {"x": x, "mask": mask.astype(bool)}, float64=True)
+    with np.load(tmp_path / "y.npz") as out:
+        np.testing.assert_allclose(out["y"], expected["y"], rtol=1e-5, atol=1e-5)
+
+
 def test_run_a_graph(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "g.rg").write_text("graph @g(%a: f32[B], %b: f32[B]) { %y = sub %a, %b : f32[B]  return y = %y }")
     np.save(tmp_path / "one.npy", np.ones(3, np.float32))

@@ -364,7 +364,7 @@ def test_bad_models(model: Any, error: type[RnngraphError], message: str) -> Non
 
 
 def test_lengths_of_a_graph_without_them() -> None:
-    with pytest.raises(InputError, match=r"graph 'g' takes \['x'\]; for lengths= or initial_state= give"):
+    with pytest.raises(InputError, match=r"graph 'g' takes \['x'\]; for lengths=, mask= or initial_state= give"):
         rg.compile(NEG, pipeline=SELECT)(np.ones((1, 2), np.float32), lengths=[1])
 
 

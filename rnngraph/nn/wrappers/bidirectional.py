@@ -9,6 +9,7 @@ from rnngraph.errors import ShapeError, TraceError
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
 from rnngraph.nn.layer import Layer
+from rnngraph.nn.masks import hand_on
 from rnngraph.nn.recurrent import RNN
 from rnngraph.nn.tensor import Tensor, wrap
 
@@ -21,6 +22,8 @@ class Bidirectional(Layer):
     merge_mode: "concat" (default) of the features, "sum", "mul", "ave", or None for both outputs. The children
     are named ``<name>/forward`` and ``<name>/backward``. With return_state the forward states, then the
     backward ones, follow the output. A copy starts with weights of its own.
+
+    Both directions run under one mask, given or the input's, and the output sequence has it too; see `RNN`.
 
     Raises TraceError when the layers differ in return_sequences, return_state or time_major, or run one way.
     """
@@ -54,7 +57,10 @@ class Bidirectional(Layer):
     def children(self) -> Mapping[str, RNN]:
         return {"forward": self.forward, "backward": self.backward}
 
-    def call(self, x: Tensor, initial_state: Sequence[Tensor] | None = None) -> Any:
+    def pass_mask(self, inputs: Sequence[Tensor], result: Any) -> None:
+        """Nothing to do: `call` has."""
+
+    def call(self, x: Tensor, initial_state: Sequence[Tensor] | None = None, mask: Tensor | None = None) -> Any:
         if initial_state is not None and len(initial_state) % 2:
             raise ShapeError(f"expected the forward and the backward initial states, got "
                              f"{len(initial_state)} tensors")
@@ -64,13 +70,14 @@ class Bidirectional(Layer):
         for i, (name, child) in enumerate(self.children().items()):
             given = None if initial_state is None else initial_state[i * half : (i + 1) * half]
             with active().scope(name):
-                y, finals = child.over_time(x, given)
+                y, finals = child.over_time(x, given, mask)
             outputs.append(y)
             states.extend(finals)
         if self.forward.return_sequences and self.forward.go_backwards:
             # Keras: the forward child's sequence in its own order, the backward one turned to match it
             outputs = [wrap(active().builder.reverse(y.value(), self.forward.time_axis)) for y in outputs]
         merged = self._merge(*outputs)
+        hand_on(self.forward, x, mask, *(merged if isinstance(merged, tuple) else (merged,)))
         if not self.forward.return_state:
             return merged
         return (*merged, *states) if isinstance(merged, tuple) else (merged, *states)
