@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -58,7 +58,8 @@ def masked_run(step: Step, x: Array, states: Sequence[Array], mask: Array, *, ba
     return np.stack(rows), np.concatenate(lasts), [np.concatenate(f) for f in zip(*finals, strict=True)]
 
 
-CELLS = {"lstm": (LSTM, lstm, 2), "gru": (GRU, lambda w: gru(w, True), 1), "simple": (SimpleRNN, simple, 1)}
+CELLS: dict[str, tuple[Callable[..., RNN], Callable[..., Step], int]] = {
+    "lstm": (LSTM, lstm, 2), "gru": (GRU, lambda w: gru(w, True), 1), "simple": (SimpleRNN, simple, 1)}
 
 
 @pytest.mark.parametrize("kind", CELLS)
