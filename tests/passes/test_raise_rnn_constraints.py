@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rnngraph.ir import F32, Builder, Dim, Graph, TensorType, Value, build_graph, ops
+from rnngraph.ir import BOOL, F32, Builder, Dim, Graph, TensorType, Value, build_graph, ops
 from rnngraph.passes import run
 from rnngraph.passes.raise_rnn import CONSTRAINTS
 from rnngraph.rewrite import PassContext
@@ -149,7 +149,28 @@ def half_reset(b: Builder, x: Value, h: Value, outer: Values) -> Value:
     return b.add(n, b.mul(z, b.sub(h, n)))
 
 
+def masked() -> Graph:
+    """An LSTM that a third state, the last output, makes none either: the mask is the better reason."""
+    inputs = {"x": TensorType(F32, ("T", "B", H)), "m": TensorType(BOOL, ("T", "B")),
+              **{n: TensorType(F32, ("B", H)) for n in ("h", "c", "y")}}
+
+    def body(b: Builder, v: Values) -> Values:
+        def step(s: Builder, state: Values, x: Values) -> tuple[Values, Values]:
+            new = Lstm()(s, state, x, {})
+            keep = s.broadcast(x["m"], ("B", H), (0,))
+            new = {n: s.op(ops.SELECT, keep, t, state[n]) for n, t in {**new, "y": new["h"]}.items()}
+            return new, {"y": new["y"]}
+
+        with b.named("cell"):
+            _, ys = b.scan({n: v[n] for n in "hcy"}, {"x": v["x"], "m": v["m"]}, step)
+        return ys
+
+    return build_graph(inputs, body)
+
+
 CASES: list[tuple[str, Graph, str]] = [
+    ("mask", masked(), "the mask %m leaves steps out: cuDNN-style nodes take lengths, no mask; give lengths= where "
+     "only the ends of rows are padding"),
     ("states", graph(lambda b, s, x, o: {**Lstm()(b, s, x, o), "n": b.add(s["n"], 1.0)}, carries="hcn"),
      "the step carries 3 states (h, c, n); a fused node has h, or h and c"),
     ("state-shape", graph(one_state(lambda b, x, h, o: b.tanh(b.add(x, h))), carries="h", shape=("B", 2, H),
