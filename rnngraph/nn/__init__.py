@@ -13,10 +13,23 @@ from rnngraph.nn.scan import scan
 from rnngraph.nn.symbol import Input
 from rnngraph.nn.tensor import Tensor
 from rnngraph.nn.trace import trace
-from rnngraph.nn.wrappers import Bidirectional
+from rnngraph.nn.wrappers import (
+    Bidirectional,
+    BidirectionalCell,
+    CellWrapper,
+    DropoutCell,
+    DropoutWrapper,
+    HighwayCell,
+    ResidualCell,
+    SequentialCell,
+    VariationalDropoutCell,
+    ZoneoutCell,
+)
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "Activation", "Bidirectional", "Cell", "Dense", "Dropout", "Embedding", "GRUCell", "Input",
-    "LSTMCell", "LSTMPCell", "Layer", "LayerNormalization", "Masking", "Model", "Sequential", "SimpleRNN",
-    "SimpleRNNCell", "StackedCells", "Tensor", "activations", "cells", "initializers", "ops", "scan", "trace",
+    "GRU", "LSTM", "RNN", "Activation", "Bidirectional", "BidirectionalCell", "Cell", "CellWrapper", "Dense",
+    "Dropout", "DropoutCell", "DropoutWrapper", "Embedding", "GRUCell", "HighwayCell", "Input", "LSTMCell",
+    "LSTMPCell", "Layer", "LayerNormalization", "Masking", "Model", "ResidualCell", "Sequential",
+    "SequentialCell", "SimpleRNN", "SimpleRNNCell", "StackedCells", "Tensor", "VariationalDropoutCell",
+    "ZoneoutCell", "activations", "cells", "initializers", "ops", "scan", "trace",
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from rnngraph.errors import ShapeError, TraceError
+from rnngraph.ir import Dim, Shape, Value
+from rnngraph.nn import calls
 from rnngraph.nn.context import active
 from rnngraph.nn.initializers import IntShape
+from rnngraph.nn.loop import Loop, scanned, unrolled
 from rnngraph.nn.tensor import Tensor
 from rnngraph.nn.weights import NAME, WeightOwner
 
@@ -34,7 +37,7 @@ class States:
                 raise TraceError(f"{cell.label}: a state's name is made of letters, digits, '_', '-' and '.', got "
                                  f"{bad[0]!r}")
             return cls(tuple(size), tuple(_state_shape(cell, s) for s in size.values()), dict)
-        if isinstance(size, Sequence) and not isinstance(size, str) and size:
+        if isinstance(size, Sequence) and not isinstance(size, str):
             names = tuple(f"state{i}" for i in range(len(size)))
             return cls(names, tuple(_state_shape(cell, s) for s in size), tuple)
         raise TraceError(f"{cell.label}: state_size must be an int, a tuple of ints or shapes, or a dict of "
@@ -57,7 +60,7 @@ class States:
             found = [new[n] for n in self.names] if fits else []
         else:
             found = list(new) if isinstance(new, tuple | list) and len(new) == len(self.names) else []
-        if not found or not all(isinstance(t, Tensor) for t in found):
+        if len(found) != len(self.names) or not all(isinstance(t, Tensor) for t in found):
             raise TraceError(f"step must return {expected} as the new state, got {_describe(new)}")
         return found
 
@@ -65,11 +68,13 @@ class States:
 class Cell(WeightOwner):
     """Base of the cells, the built-in and the user's own: states, weights, and one step.
 
-    state_size  an int (one state [batch, n]), a tuple of ints or shapes, or a dict of names to them
+    state_size  an int (one state [batch, n]), a tuple of ints or shapes, or a dict of names to them; () for none
     build       creates the weights with ``self.weight = self.add_weight(name, shape, initializer)``
     step        (x [batch, features], state) -> (y, new state); state is a tensor, tuple or dict, as state_size
 
-    A state keeps its shape and dtype; TraceError names the cell otherwise. `Cell(units)` sets state_size.
+    A state keeps its shape and dtype; TraceError names the cell otherwise. `Cell(units)` sets state_size. A cell
+    is used as `RNN(cell)`, by hand as ``cell(x, states)``, or by `unroll`, on tensors and Inputs. Arrays go to what
+    `rnngraph.compile` makes of them; a TraceError says so.
 
     Example (a minimal gated unit; Zhou et al. 2016):
         >>> from rnngraph.nn import RNN, Cell, Input, ops, trace
@@ -88,6 +93,7 @@ class Cell(WeightOwner):
 
     state_size: Any  # a StateSize; Any, since each cell knows which form its own has
     _input_size: int | None = None
+    _layer: calls.CellLayer | None = None  # as which the cell is called by hand
 
     def __init__(self, state_size: StateSize | None = None) -> None:
         if state_size is not None:
@@ -104,6 +110,78 @@ class Cell(WeightOwner):
     def label(self) -> str:
         """How messages call this cell."""
         return f"cell {type(self).__name__}"
+
+    @property
+    def states(self) -> States:
+        """The names and shapes of the states, in order."""
+        return States.of(self)
+
+    @property
+    def output_size(self) -> int:
+        """The features of the output: by default those of the first state. A cell whose output differs says so."""
+        return self.states.shapes[0][-1]
+
+    @property
+    def steppable(self) -> bool:
+        """Whether the cell has single steps; False for one that needs a whole sequence (`BidirectionalCell`)."""
+        return True
+
+    def run(self, loop: Loop, unroll: bool) -> tuple[Value, list[Value]]:
+        """The output (sequence) and the final states over a sequence; what is more than one loop overrides it."""
+        return unrolled(loop) if unroll else scanned(loop)
+
+    @property
+    def state_info(self) -> list[dict[str, Any]]:
+        """What `begin_state` makes: name, shape (with the symbol "batch") and layout of each state, as MXNet."""
+        return [{"name": n, "shape": ("batch", *s), "layout": "NC" if len(s) == 1 else "N" + "CHWD"[:len(s)]}
+                for n, s in zip(self.states.names, self.states.shapes, strict=True)]
+
+    def begin_state(self, batch: Dim = "batch",
+                    func: Callable[[str, Shape], Tensor] | None = None) -> list[Tensor]:
+        """States to start from: zeros, or what ``func(name, shape)`` gives, such as Inputs (MXNet's begin_state)."""
+        return calls.begin_state(self, batch, func)
+
+    def __call__(self, x: Any, states: Any = None) -> tuple[Any, Any]:
+        """One step by hand, in a trace or while a model is composed: (y, new states).
+
+        ``states`` has the form that `step` takes, or is a list in order, and the new ones have the same form; None
+        starts at zero. Dropout masks that hold for a sequence hold until `reset`. TraceError for arrays.
+
+        Example:
+            >>> from rnngraph.nn import Input, LSTMCell, Model, trace
+            >>> cell, x = LSTMCell(4), Input(("batch", 3))
+            >>> y, states = cell(x, cell.begin_state())
+            >>> y, states = cell(y[:, :3], states)
+            >>> trace(Model(x, y)).outputs[0].shape
+            ('batch', 4)
+        """
+        return calls.step(self, x, states)
+
+    def unroll(self, length: int | None, inputs: Any, begin_state: Any = None, layout: str = "NTC",
+               merge_outputs: bool | None = None, valid_length: Tensor | None = None) -> tuple[Any, list[Tensor]]:
+        """The cell over a sequence: (outputs, final states), as MXNet's unroll. It becomes a loop, not a copy per step.
+
+        length         the number of steps; None takes the inputs' own, which may be a symbol
+        inputs         a tensor in ``layout``, "NTC" [batch, time, ...] or "TNC", or a list of tensors [batch, ...]
+        begin_state    states to start from, in order; None starts at zero
+        merge_outputs  False: a list of one output per step; otherwise one tensor in ``layout``
+        valid_length   i32[batch]: outputs past a row's length are zero, and its states are those at its length
+
+        Raises ShapeError when length and inputs differ.
+
+        Example:
+            >>> from rnngraph.nn import GRUCell, Input, Model, trace
+            >>> x = Input(("batch", 5, 3))
+            >>> outputs, states = GRUCell(4).unroll(5, x, merge_outputs=True)
+            >>> trace(Model(x, [outputs, *states])).outputs[0].shape
+            ('batch', 5, 4)
+        """
+        return calls.unroll(self, inputs, begin_state,
+                            calls.Unroll(length, layout, merge_outputs is not False), valid_length)
+
+    def reset(self) -> None:
+        """Begin a new sequence for steps taken by hand: dropout masks are drawn anew (MXNet's reset)."""
+        calls.layer_of(self).sequence += 1
 
     def unbuild(self) -> None:
         super().unbuild()

@@ -65,6 +65,7 @@ class Trace:
     mask_lengths: dict[Value, Value] = field(default_factory=dict)  # a mask -> the lengths that it says
     _constants: dict[tuple[int, str], Value] = field(default_factory=dict)
     _masks: dict[tuple[str, str], Value] = field(default_factory=dict)
+    _sequences: dict[object, dict[tuple[str, str], Value]] = field(default_factory=dict)
     _uses: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -113,9 +114,12 @@ class Trace:
             self.loops.pop()
 
     @contextmanager
-    def sequence(self) -> Iterator[None]:
-        """One run of a recurrent layer over a sequence: within it every `sequence_mask` is drawn once."""
-        outer, self._masks = self._masks, {}
+    def sequence(self, key: object = None) -> Iterator[None]:
+        """One run of a recurrent layer over a sequence: within it every `sequence_mask` is drawn once.
+
+        Runs that give one ``key`` are one sequence: the steps of a cell that is called by hand.
+        """
+        outer, self._masks = self._masks, {} if key is None else self._sequences.setdefault(key, {})
         try:
             yield
         finally:
@@ -196,6 +200,11 @@ def active() -> Trace:
         raise TraceError("no trace is running: weights, cells and rnngraph.nn.ops on them work only while a "
                          "model is traced; compose models from rnngraph.Input(...) and call rnngraph.trace")
     return trace
+
+
+def tracing() -> bool:
+    """Whether a trace is running."""
+    return _ACTIVE.get() is not None
 
 
 @contextmanager

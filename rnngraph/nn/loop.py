@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import SCAN, Block, Builder, ScanAttrs, Value, make_op
 from rnngraph.ir import ops as ir_ops
-from rnngraph.nn.cell import Cell, States
 from rnngraph.nn.context import Steps, active
 from rnngraph.nn.tensor import wrap
+
+if TYPE_CHECKING:  # cells run over sequences by this module
+    from rnngraph.nn.cell import Cell, States
 
 
 @dataclass(frozen=True, slots=True, eq=False)

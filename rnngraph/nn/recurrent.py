@@ -13,7 +13,7 @@ from rnngraph.nn.cells import GRUCell, LSTMCell, SimpleRNNCell, StackedCells
 from rnngraph.nn.context import active
 from rnngraph.nn.initializers import Initializer
 from rnngraph.nn.layer import Layer
-from rnngraph.nn.loop import Loop, scanned, unrolled
+from rnngraph.nn.loop import Loop
 from rnngraph.nn.masks import hand_on, time_mask
 from rnngraph.nn.tensor import Tensor, wrap
 
@@ -101,7 +101,7 @@ class RNN(Layer):
         loop = Loop(self.cell, States.of(self.cell), sequence, initial, lengths, self.go_backwards, pad,
                     self.return_sequences, keep)
         with trace.sequence():
-            y, finals = unrolled(loop) if self.unroll else scanned(loop)
+            y, finals = self.cell.run(loop, self.unroll)
         if self.return_sequences and not self.time_major:
             y = b.transpose(y, (1, 0, *range(2, y.type.rank)))
         names = [f"{name}.{n}" for n in loop.states.names]

@@ -139,7 +139,7 @@ def leak_out(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     (lambda x, h: h, U, r"step must return \(y, new_state\) with a tensor y, got a tensor"),
     (lambda x, h: (1.0, h), U, r"step must return \(y, new_state\) with a tensor y, got tuple of 2: \(float 1.0"),
     (lambda x, h: (h, h), "six", "state_size must be an int, a tuple of ints or shapes, or a dict"),
-    (lambda x, h: (h, h), (), "state_size must be an int"),
+    (lambda x, h: (h, h), {}, "state_size must be an int"),
     (lambda x, h: (h, h), {"h 1": U}, "a state's name is made of letters, .* got 'h 1'"),
     (lambda x, h: (h, h), 0, "a state's size is a positive int or a tuple of them, got 0"),
     (lambda x, h: (h, h) if h else (x, x), U, "cannot take the truth value of the traced .*ops.where"),

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from rnngraph.nn.wrappers.base import CellWrapper
 from rnngraph.nn.wrappers.bidirectional import Bidirectional
+from rnngraph.nn.wrappers.bidirectional_cell import BidirectionalCell
+from rnngraph.nn.wrappers.dropout import DropoutCell, DropoutWrapper, VariationalDropoutCell
+from rnngraph.nn.wrappers.highway import HighwayCell
+from rnngraph.nn.wrappers.residual import ResidualCell
+from rnngraph.nn.wrappers.sequential import SequentialCell
+from rnngraph.nn.wrappers.zoneout import ZoneoutCell
 
-__all__ = ["Bidirectional"]
+__all__ = [
+    "Bidirectional", "BidirectionalCell", "CellWrapper", "DropoutCell", "DropoutWrapper", "HighwayCell",
+    "ResidualCell", "SequentialCell", "VariationalDropoutCell", "ZoneoutCell",
+]
