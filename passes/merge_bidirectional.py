@@ -14,6 +14,7 @@ from rnngraph.passes.recognize.pairs import (
     HIDDEN,
     LENGTHS,
     MODE,
+    PROJECTION,
     RESET_AFTER,
     PairConstraint,
     blocks,
@@ -68,7 +69,7 @@ def _joined(a: Rnn, b: Rnn) -> str | None:
 CONSTRAINTS = (
     PairConstraint("same-x", "both directions read the same sequence", _same_x),
     PairConstraint("one-layer", "each direction is one layer", _one_layer),
-    MODE, HIDDEN, RESET_AFTER, LENGTHS,
+    MODE, HIDDEN, PROJECTION, RESET_AFTER, LENGTHS,
     PairConstraint("pad", "both directions pad their outputs in the same way", _pad),
     PairConstraint("independent", "neither direction starts from a result of the other", _independent),
     PairConstraint("joined", "the outputs are concatenated, forward first, or only final states are read", _joined),
@@ -149,10 +150,10 @@ def _merge(block: Block, a: Rnn, b: Rnn) -> Op:
     operands = (a.x, *states, *lengths, *a.weights(0, 0), *b.weights(0, 0))
     node = build.insert(make_op(RNN, operands, attrs, layer=build.layer))
     _replace_concats(block, a, b, node.results[0])
-    hidden = attrs.hidden
+    size = attrs.features
     for k, old in enumerate((a, b)):
         if old.y.uses:
-            old.y.replace_by(build.slice(node.results[0], 2, k * hidden, hidden))
+            old.y.replace_by(build.slice(node.results[0], 2, k * size, size))
         for mine, theirs in zip(node.results[1:], old.op.results[1:], strict=True):
             if theirs.uses:
                 theirs.replace_by(build.slice(mine, 0, k, 1))

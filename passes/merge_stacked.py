@@ -11,6 +11,7 @@ from rnngraph.passes.recognize.pairs import (
     HIDDEN,
     LENGTHS,
     MODE,
+    PROJECTION,
     RESET_AFTER,
     PairConstraint,
     blocks,
@@ -136,7 +137,7 @@ def _mask_layout(a: Rnn, b: Rnn) -> str | None:
 
 
 CONSTRAINTS = (
-    MODE, HIDDEN,
+    MODE, HIDDEN, PROJECTION,
     PairConstraint("direction", "both layers run in the same direction(s)", _direction),
     RESET_AFTER, LENGTHS,
     PairConstraint("sole-consumer", "nothing else reads the sequence between the layers", _sole_consumer),
@@ -212,7 +213,7 @@ def _merge(block: Block, a: Rnn, b: Rnn) -> Op:
     seeds = (*a.attrs.seeds, chain.mask.seed, *b.attrs.seeds) if chain.mask is not None and chain.rate else ()
     attrs = replace(b.attrs, num_layers=layers, dropout=chain.rate, seeds=seeds)
     lengths = [b.lengths] if b.lengths is not None else []
-    operands = (a.x, *states, *lengths, *_weights(a), *_weights(b))
+    operands = (a.x, *states, *lengths, *a.all_weights, *b.all_weights)
     node = build.insert(make_op(RNN, operands, attrs, layer=build.layer))
     b.y.replace_by(node.results[0])
     split = a.attrs.num_layers * len(a.attrs.reverses)
@@ -225,7 +226,3 @@ def _merge(block: Block, a: Rnn, b: Rnn) -> Op:
         op.erase()
     sort_block(block)
     return node
-
-
-def _weights(node: Rnn) -> tuple[Value, ...]:
-    return node.op.operands[-4 * node.attrs.num_layers * len(node.attrs.reverses) :]

@@ -42,37 +42,41 @@ class RaiseRnn(Pass):
 def _describe(cell: Cell) -> str:
     if cell.mode == "gru":
         return f"a GRU (reset {'after' if cell.reset_after else 'before'} the matmul)"
+    if cell.projection is not None:
+        return f"an LSTM with h projected to {cell.projection.cols} features"
     return {"lstm": "an LSTM", "rnn_tanh": "an RNN (tanh)", "rnn_relu": "an RNN (relu)"}[cell.mode]
 
 
 def _replace(op: Op, cell: Cell) -> None:
     scan, b = Scan(op), Builder.at(op)
     node = b.insert(_build(b, scan, cell))
-    batch, units = scan.inits[0].shape
     finals: list[tuple[int, Value]] = [(cell.h, node.results[1])]
     if cell.c is not None:
         finals.append((cell.c, node.results[2]))
     for index, state in finals:
         if op.results[index].uses:
-            op.results[index].replace_by(b.reshape(state, (batch, units)))
+            op.results[index].replace_by(b.reshape(state, scan.inits[index].shape))
     for y in scan.ys:
         y.replace_by(node.results[0])
     op.erase()
 
 
 def _build(b: Builder, scan: Scan, cell: Cell) -> Op:
-    make = Assembler(b, scan)
+    make = Assembler(b, scan, cell.units)
     inputs, recurrent = [g.inputs for g in cell.gates], [g.recurrent for g in cell.gates]
     x, offsets = make.sequence(inputs)
     features = x.shape[2]
     assert isinstance(features, int)
     w = make.matrix([make.input_pieces(f, offsets) for f in inputs], features)
-    r = make.matrix([make.state_pieces(f) for f in recurrent], make.units)
+    (batch, width), projection = scan.inits[cell.h].shape, cell.projection
+    assert isinstance(width, int)
+    r = make.matrix([make.state_pieces(f) for f in recurrent], width)
     bias_w, bias_r = make.vector(inputs), make.vector(recurrent)
-    batch, units = scan.inits[0].shape
+    project = [] if projection is None else [make.projection(projection)]
     states = [cell.h] if cell.c is None else [cell.h, cell.c]
-    initial = [b.reshape(scan.inits[k], (1, batch, units)) for k in states]
+    initial = [b.reshape(scan.inits[k], (1, batch, scan.inits[k].shape[1])) for k in states]
     lengths = [scan.lengths] if scan.lengths is not None else []
-    attrs = RnnAttrs(cell.mode, make.units, direction="reverse" if scan.attrs.reverse else "forward",
-                     reset_after=cell.reset_after, lengths=bool(lengths), pad=scan.attrs.pad)
-    return make_op(RNN, (x, *initial, *lengths, w, r, bias_w, bias_r), attrs, layer=scan.op.layer)
+    attrs = RnnAttrs(cell.mode, cell.units, direction="reverse" if scan.attrs.reverse else "forward",
+                     reset_after=cell.reset_after, lengths=bool(lengths), pad=scan.attrs.pad,
+                     proj=projection.cols if projection is not None else 0)
+    return make_op(RNN, (x, *initial, *lengths, w, r, bias_w, bias_r, *project), attrs, layer=scan.op.layer)

@@ -31,6 +31,12 @@ def _dropout(op: Op, device: Device) -> bool | str:
     return a.dropout == 0 or f"dropout is {a.dropout:g}"
 
 
+def _projection(op: Op, device: Device) -> bool | str:
+    a = op.attrs
+    assert isinstance(a, RnnAttrs)
+    return a.proj < a.hidden or f"h is projected from {a.hidden} features to {a.proj}"
+
+
 def _scan_floats(op: Op, device: Device) -> bool | str:
     found = {v.type.dtype for v in (*op.results, *Scan(op).xs) if v.type.dtype.is_float}
     bad = [str(d) for d in found if d not in CUDNN_DTYPES]
@@ -49,6 +55,7 @@ CUDNN_PAD = Constraint("pad", "cuDNN writes zeros past a row's length, it does n
                        _pad)
 CUDNN_DROPOUT = Constraint("dropout", "cuDNN draws its own dropout masks, so the numbers would differ",
                            _dropout)
+CUDNN_PROJECTION = Constraint("projection", "cuDNN projects h to fewer features than the LSTM's units", _projection)
 SCAN_DTYPE = Constraint("dtype", "the fused loop computes f32, f16 and f64", _scan_floats)
 
 ALWAYS = (GPU, CUPY, KERNELS)
@@ -77,7 +84,8 @@ def implementations() -> tuple[Implementation, ...]:
     rest = frozenset(n for n, d in OPS.items() if not d.terminator and n not in ("const", "scan", "rnn"))
     return (
         Implementation("cupy.cudnn", "cupy", "gpu", frozenset({"rnn"}),
-                       (GPU, CUPY, CUDNN, CUDNN_DTYPE, CUDNN_RESET, CUDNN_PAD, CUDNN_DROPOUT, KERNELS),
+                       (GPU, CUPY, CUDNN, CUDNN_DTYPE, CUDNN_RESET, CUDNN_PAD, CUDNN_DROPOUT, CUDNN_PROJECTION,
+                        KERNELS),
                        cudnn_cost),
         Implementation("cupy.fused", "cupy", "gpu", frozenset({"scan"}), (*ALWAYS, SCAN_DTYPE), fused_cost),
         Implementation("cupy.op", "cupy", "gpu", rest, ALWAYS, op_cost),

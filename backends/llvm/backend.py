@@ -28,7 +28,7 @@ def _constant_weights(op: Op, _: Device) -> bool | str:
     node = Rnn(op)
     for layer in range(node.attrs.num_layers):
         for d in range(len(node.attrs.reverses)):
-            for name, w in zip(("W", "R", "bW", "bR"), node.weights(layer, d), strict=True):
+            for name, w in zip(("W", "R", "bW", "bR", "P"), node.weights(layer, d), strict=False):
                 if not is_static(w):
                     return f"{name} of layer {layer} is computed at run time"
     return True

@@ -27,14 +27,12 @@ class Piece:
 
 
 class Assembler:
-    """Operands for one node: ``b`` inserts in front of the scan."""
+    """Operands for one node whose gates have ``units`` columns: ``b`` inserts in front of the scan."""
 
-    def __init__(self, b: Builder, scan: Scan) -> None:
+    def __init__(self, b: Builder, scan: Scan, units: int) -> None:
         self.b = b
         self.scan = scan
         self.dtype: DType = scan.inits[0].type.dtype
-        units = scan.inits[0].shape[1]
-        assert isinstance(units, int)
         self.units = units
         self._lifted: dict[Value, Value] = {}
 
@@ -87,6 +85,10 @@ class Assembler:
         if self._together(gates):
             return self._matrix(gates[0], rows, len(gates) * self.units)
         return self.b.concat([self._matrix(g, rows, self.units) for g in gates], 1)
+
+    def projection(self, dot: Dot) -> Value:
+        """The weight of one matmul, [rows, cols]."""
+        return self._stack([_piece(1.0, dot, 0)], dot.rows, dot.cols)
 
     def vector(self, forms: Sequence[Linear]) -> Value:
         """[gates * units]: the sum of each gate's vectors and number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rnngraph.ir import Scan, Value
@@ -9,7 +10,7 @@ from rnngraph.ir.ops import BROADCAST, SELECT
 from rnngraph.passes.recognize import constraints as rules
 from rnngraph.passes.recognize.constraints import Refusal
 from rnngraph.passes.recognize.linear import Linear, is_normalized, linear, reads_state
-from rnngraph.passes.recognize.polynomial import Apply, Atom, Dot, Monomial, Other, Polynomial, State
+from rnngraph.passes.recognize.polynomial import ONE, Apply, Atom, Dot, Monomial, Other, Polynomial, State, is_clip
 from rnngraph.passes.recognize.step import Step
 
 ZERO = Polynomial({})
@@ -32,13 +33,19 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What a scan computes, gates in cuDNN's order; ``h`` and ``c`` are indices of carries."""
+    """What a scan computes, gates in cuDNN's order; ``h`` and ``c`` are indices of carries.
+
+    units       columns of a gate
+    projection  the matmul that makes h of o * tanh(c), None when h is that itself
+    """
 
     mode: str
     gates: tuple[Gate, ...]
+    units: int
     h: int = 0
     c: int | None = None
     reset_after: bool = True
+    projection: Dot | None = None
 
 
 def recognize(scan: Scan) -> Cell:
@@ -50,7 +57,9 @@ def recognize(scan: Scan) -> Cell:
         raise Refusal(rules.STATES, count=len(names), names=", ".join(names) or "none")
     for name, init in zip(names, scan.inits, strict=True):
         t = init.type
-        if t.rank != 2 or not isinstance(t.shape[1], int) or not t.dtype.is_float or t != scan.inits[0].type:
+        first = scan.inits[0].type
+        if t.rank != 2 or not isinstance(t.shape[1], int) or not t.dtype.is_float \
+                or (t.dtype, t.shape[0]) != (first.dtype, first.shape[0]):
             raise Refusal(rules.STATE_SHAPE, name=name, type=t)
     step = Step(scan)
     cell = _lstm(step) if len(names) == 2 else _one_state(step)
@@ -90,7 +99,8 @@ def _check_emitted(step: Step, cell: Cell) -> None:
 def _lstm(step: Step) -> Cell:
     new = [step.read(v) for v in step.scan.next_carries]
     h, c = _roles(step, new)
-    out, rest = new[h].collect(Apply("tanh", new[c]))
+    shown, projection = _unprojected(step, new[h], new[c], _whole(step, c).n)
+    out, rest = shown.collect(Apply("tanh", new[c]))
     if not out or rest:
         raise _output_refusal(step, new, h, c)
     o = _gate(out, "o")
@@ -100,13 +110,33 @@ def _lstm(step: Step) -> Cell:
     write, g = _candidate(step, rest, "g", _state_refusal(step, new[c], c, "lstm c"))
     pre = {"i": _gate(write, "i"), "f": _gate(keep, "f"), "g": g, "o": o}
     _check_distinct(pre)
-    return Cell("lstm", tuple(_split(step, p, n, h) for n, p in pre.items()), h, c)
+    units = _whole(step, c).n
+    gates = tuple(_split(step, p, n, h, units) for n, p in pre.items())
+    return Cell("lstm", gates, units, h, c, projection=projection)
+
+
+def _unprojected(step: Step, new_h: Polynomial, new_c: Polynomial, units: int) -> tuple[Polynomial, Dot | None]:
+    """``(m, its matmul)`` where new_h = m @ W with m reading the new c in all its columns; else (new_h, None)."""
+    parts = {m: atom for m in new_h.terms for atom, _ in m if isinstance(atom, Dot) and _reads(atom.base, new_c)}
+    if not parts:
+        return new_h, None
+    whole = next(iter(parts.values()))
+    plain = {m: Dot(ONE, dot.lo, dot.weight, dot.row, dot.rows, dot.col, dot.cols) for m, dot in parts.items()}
+    if len(plain) < len(new_h.terms) or any(m != frozenset([(parts[m], 1)]) for m in plain):
+        raise Refusal(rules.PROJECTION, what="one term of h besides others (a bias, a residual)")
+    if len(set(plain.values())) > 1 or (whole.lo, whole.rows) != (0, units):
+        raise Refusal(rules.PROJECTION, what="several matmuls, or one of a part of the columns")
+    return Polynomial({parts[m].base: c for m, c in new_h.terms.items()}), whole
+
+
+def _reads(base: Monomial, new_c: Polynomial) -> bool:
+    return any(isinstance(a, Apply) and a.argument == new_c for a, _ in base)
 
 
 def _roles(step: Step, new: list[Polynomial]) -> tuple[int, int]:
     """Which carry is h and which c: h reads a function of the new c, and c keeps a part of itself."""
     for h, c in ((0, 1), (1, 0)):
-        if any(isinstance(a, Apply) and a.argument == new[c] for a in new[h].atoms()):
+        if any(isinstance(a, Apply) and a.argument == new[c] for a in _outer(new[h])):
             return h, c
     for h, c in ((0, 1), (1, 0)):
         if new[c].collect(_whole(step, c))[0] and not new[h].collect(_whole(step, h))[0]:
@@ -114,8 +144,16 @@ def _roles(step: Step, new: list[Polynomial]) -> tuple[int, int]:
     return 0, 1
 
 
+def _outer(poly: Polynomial) -> Iterator[Atom]:
+    """The outermost atoms, and those that the outermost matmuls read."""
+    for atom in poly.atoms():
+        yield atom
+        if isinstance(atom, Dot):
+            yield from (a for a, _ in atom.base)
+
+
 def _output_refusal(step: Step, new: list[Polynomial], h: int, c: int) -> Refusal:
-    for atom in new[h].atoms():
+    for atom in _outer(new[h]):
         if isinstance(atom, Apply) and atom.function not in ("tanh", "sigmoid") and atom.argument == new[c]:
             return Refusal(rules.ACTIVATION, place="the output", got=atom.function, want="tanh")
     if isinstance(new[c].single, Other):
@@ -132,7 +170,8 @@ def _one_state(step: Step) -> Cell:
     if isinstance(single, Apply):
         if single.function not in ("tanh", "relu"):
             raise Refusal(rules.ACTIVATION, place="the state h", got=single.function, want="tanh or relu")
-        return Cell(f"rnn_{single.function}", (_split(step, single.argument, "h", 0),))
+        units = _whole(step, 0).n
+        return Cell(f"rnn_{single.function}", (_split(step, single.argument, "h", 0, units),), units)
     update, rest = new.collect(_whole(step, 0))
     if not update or not rest:
         raise _state_refusal(step, new, 0, "gru h")
@@ -153,13 +192,14 @@ def _gru(step: Step, z: Polynomial, n: Polynomial) -> Cell:
                 continue
             r, gated, plain = found
             _check_distinct({"r": r, "z": z})
-            gates = [_split(step, r, "r", 0), _split(step, z, "z", 0)]
-            recurrent = linear(step, gated, "n", 0)
+            units = _whole(step, 0).n
+            gates = [_split(step, r, "r", 0, units), _split(step, z, "z", 0, units)]
+            recurrent = linear(step, gated, "n", 0, units)
             if recurrent.inputs:
                 raise Refusal(rules.TERM, gate="n", what="the reset gate times a matmul of x")
-            gates.append(Gate("n", linear(step, plain, "n", 0), recurrent))
-            return Cell("gru", tuple(gates), reset_after=after)
-    linear(step, n, "n", 0)  # when n has terms that no cell has, they are the better reason
+            gates.append(Gate("n", linear(step, plain, "n", 0, units), recurrent))
+            return Cell("gru", tuple(gates), units, reset_after=after)
+    linear(step, n, "n", 0, _whole(step, 0).n)  # when n has terms that no cell has, they are the better reason
     raise Refusal(rules.RESET)
 
 
@@ -200,9 +240,9 @@ def _whole(step: Step, index: int) -> State:
     return State(index, 0, units)
 
 
-def _split(step: Step, poly: Polynomial, name: str, h: int) -> Gate:
+def _split(step: Step, poly: Polynomial, name: str, h: int, units: int) -> Gate:
     """All of a gate's biases go to the input side."""
-    form = linear(step, poly, name, h)
+    form = linear(step, poly, name, h, units)
     return Gate(name, Linear(form.inputs, [], form.vectors, form.constant), Linear([], form.states))
 
 
@@ -236,7 +276,7 @@ def _gate(poly: Polynomial, name: str) -> Polynomial:
 
 def _activation(poly: Polynomial) -> str:
     atoms = list(dict.fromkeys(poly.atoms()))
-    if any(isinstance(a, Other) and _is_clip(a.value) for a in atoms):
+    if any(is_clip(a) for a in atoms):
         return "hard_sigmoid-like (clip)"
     single = poly.single
     return single.function if isinstance(single, Apply) else "not a plain function of its pre-activation"
@@ -264,15 +304,11 @@ def _state_refusal(step: Step, poly: Polynomial, index: int, equation: str) -> R
     """Why a new state does not follow its equation."""
     name = step.scan.attrs.carries[index]
     single = poly.single
-    if isinstance(single, Other) and _is_clip(single.value):
+    if single is not None and is_clip(single):
         return Refusal(rules.CLIP, name=name)
     if is_normalized(poly.deep_atoms()):
         return Refusal(rules.LAYER_NORM, place=f"state {name}")
     return Refusal(rules.UPDATE, name=name, want=STATE_EQUATIONS[equation])
-
-
-def _is_clip(value: Value) -> bool:
-    return value.op is not None and value.op.name in ("min", "max")
 
 
 def _check_distinct(gates: dict[str, Polynomial]) -> None:

@@ -36,8 +36,8 @@ STATES = Constraint(
     "states", "the scan carries h (GRU, RNN), or h and c (LSTM)",
     "the step carries {count} states ({names}); a fused node has h, or h and c")
 STATE_SHAPE = Constraint(
-    "state-shape", "every state is a float tensor [batch, units] with the same number of units",
-    "state {name} is {type}; a fused node's states are [batch, units] of one size")
+    "state-shape", "every state is a float tensor [batch, units], of one dtype and batch",
+    "state {name} is {type}; a fused node's states are [batch, units]")
 EMITS = Constraint(
     "emits", "every sequence that the scan gives is the new state h",
     "output sequence {name} is not the new state h, which is all that a fused node gives for each step")
@@ -52,6 +52,12 @@ GATE_ACTIVATION = Constraint(
     "the activation of gate {gate} is {got}, cuDNN-style nodes need sigmoid")
 CLIP = Constraint(
     "clip", "states are not clipped", "state {name} is clipped (min, max); a fused node's states are not")
+GATE_CLIP = Constraint(
+    "gate-clip", "what an activation is given is not clipped",
+    "the sum of gate {gate} is clipped (min, max) before its activation")
+PROJECTION = Constraint(
+    "projection", "h is o * tanh(c), or one matmul of all its columns",
+    "the projection of o * tanh(c) is {what}; a fused node's h is one matmul of it")
 UPDATE = Constraint(
     "update", "the states follow the equations of an LSTM, a GRU or an RNN",
     "the new state {name} is not {want}")
@@ -92,6 +98,6 @@ INPUT_SHAPE = Constraint(
     "input-shape", "x is [time, batch, features] of the states' dtype",
     "the sequence under gate {gate} is {type}; a fused node reads [time, batch, features]")
 
-RAISE = (MASK, STATES, STATE_SHAPE, EMITS, EMITS_CELL, ACTIVATION, GATE_ACTIVATION, CLIP, UPDATE, PEEPHOLE,
-         RECURRENT_DROPOUT, INPUT_DROPOUT, LAYER_NORM, STEP_WEIGHTS, BARE_INPUT, ELEMENTWISE_STATE, ROW_BIAS, OPERAND,
-         TERM, RESET, TIED, INPUT_SHAPE)
+RAISE = (MASK, STATES, STATE_SHAPE, EMITS, EMITS_CELL, ACTIVATION, GATE_ACTIVATION, CLIP, GATE_CLIP, PROJECTION,
+         UPDATE, PEEPHOLE, RECURRENT_DROPOUT, INPUT_DROPOUT, LAYER_NORM, STEP_WEIGHTS, BARE_INPUT, ELEMENTWISE_STATE,
+         ROW_BIAS, OPERAND, TERM, RESET, TIED, INPUT_SHAPE)

@@ -20,6 +20,7 @@ from rnngraph.passes.recognize.polynomial import (
     State,
     Vector,
     deep_atoms,
+    is_clip,
 )
 from rnngraph.passes.recognize.step import Step
 
@@ -34,10 +35,9 @@ class Linear:
     constant: float = 0.0
 
 
-def linear(step: Step, poly: Polynomial, gate: str, h: int) -> Linear:
-    """The linear form of gate ``gate``'s pre-activation; Refusal when it has other terms. ``h``: index of the state."""
+def linear(step: Step, poly: Polynomial, gate: str, h: int, units: int) -> Linear:
+    """The linear form of a pre-activation of ``units`` columns; Refusal when it has other terms. ``h``: the carry."""
     out = Linear()
-    units = step.scan.inits[h].shape[1]
     widths = {a.cols if isinstance(a, Dot) else a.n for a in poly.atoms() if isinstance(a, Dot | Vector)}
     if widths - {units}:
         raise Refusal(rules.TERM, gate=gate, what="some of the columns")
@@ -96,6 +96,8 @@ def explain(step: Step, poly: Polynomial, monomial: Monomial, gate: str, h: int)
     if any(isinstance(a, Input) for a, _ in monomial):
         return Refusal(rules.BARE_INPUT, gate=gate)
     for other in (a for a, _ in monomial if isinstance(a, Other)):
+        if is_clip(other):
+            return Refusal(rules.GATE_CLIP, gate=gate)
         op = other.value.op
         if op is not None and op.name == "matmul" and step.varies(op.operands[1]):
             return Refusal(rules.STEP_WEIGHTS, gate=gate)

@@ -135,6 +135,15 @@ def _hidden(a: Rnn, b: Rnn) -> str | None:
     return f"{name(b)} has hidden size {b.attrs.hidden}, {name(a)} has {a.attrs.hidden}"
 
 
+def _projection(a: Rnn, b: Rnn) -> str | None:
+    if a.attrs.proj == b.attrs.proj:
+        return None
+    with_, without = (a, b) if a.attrs.proj else (b, a)
+    if not without.attrs.proj:
+        return f"{name(with_)} projects h to {with_.attrs.proj} features, {name(without)} does not project"
+    return f"{name(b)} projects h to {b.attrs.proj} features, {name(a)} to {a.attrs.proj}"
+
+
 def _reset_after(a: Rnn, b: Rnn) -> str | None:
     if a.attrs.mode != "gru" or a.attrs.reset_after == b.attrs.reset_after:
         return None
@@ -154,6 +163,7 @@ def _lengths(a: Rnn, b: Rnn) -> str | None:
 
 MODE = PairConstraint("mode", "both layers are of one kind (LSTM, GRU, RNN tanh, RNN relu)", _mode)
 HIDDEN = PairConstraint("hidden", "both layers have the same hidden size", _hidden)
+PROJECTION = PairConstraint("projection", "both LSTMs project h to the same size, or neither does", _projection)
 RESET_AFTER = PairConstraint(
     "reset-after", "both GRUs apply the reset gate on the same side of the matmul", _reset_after)
 LENGTHS = PairConstraint("lengths", "both layers have the same lengths, or none", _lengths)

@@ -163,6 +163,11 @@ def times(a: Monomial, b: Monomial) -> Monomial:
     return frozenset(powers.items())
 
 
+def is_clip(atom: Atom) -> bool:
+    """Whether this is what a clip (min, max) gives, which arithmetic cannot take apart."""
+    return isinstance(atom, Other) and atom.value.op is not None and atom.value.op.name in ("min", "max")
+
+
 def deep_atoms(atoms: Iterable[Atom]) -> list[Atom]:
     """``atoms`` and every atom inside them, each once (shared parts make a walk without memory exponential)."""
     found = dict.fromkeys(atoms)

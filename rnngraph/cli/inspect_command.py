@@ -72,6 +72,8 @@ def _rnn(op: Op, attrs: RnnAttrs) -> dict[str, object]:
         "hidden": attrs.hidden, "layers": attrs.num_layers, "direction": attrs.direction,
         "lengths": attrs.lengths,
     }
+    if attrs.proj:
+        found["projected"] = attrs.proj
     return found | {"reset after": attrs.reset_after} if attrs.mode == "gru" else found
 
 

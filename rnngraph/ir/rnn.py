@@ -2,6 +2,9 @@
 
 Gate orders are cuDNN's: LSTM i, f, g, o; GRU r, z, n. Weights per (layer, direction), directions inner:
 W [I, G*H], R [H, G*H], bW [G*H], bR [G*H]. States are [num_layers * num_directions, B, H].
+
+An LSTM with a projection of size P (PyTorch's proj_size, cuDNN's projSize) has one operand more for each layer and
+direction, P [H, P] without a bias: h = (o * tanh(c)) @ P. Outputs and h then have P features, R is [P, G*H]; c has H.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ class RnnAttrs(Attrs):
     """reset_after (GRU): the reset gate multiplies R·h + bR (cuDNN, Keras default) rather than h.
 
     pad: what outputs hold past a row's length, "zero" or "repeat". dropout: rate between layers, with one seed per
-    boundary; 0 at inference.
+    boundary; 0 at inference. proj (LSTM): the size of the projected h, 0 without a projection.
     """
 
     mode: str
@@ -37,10 +40,21 @@ class RnnAttrs(Attrs):
     pad: str = "zero"
     dropout: float = 0.0
     seeds: tuple[int, ...] = ()
+    proj: int = 0
 
     @property
     def gates(self) -> int:
         return GATES[self.mode]
+
+    @property
+    def features(self) -> int:
+        """The size of h, and so of one direction's output."""
+        return self.proj or self.hidden
+
+    @property
+    def weights_each(self) -> int:
+        """How many weights a layer and direction has."""
+        return 5 if self.proj else 4
 
     @property
     def reverses(self) -> tuple[bool, ...]:
@@ -53,7 +67,7 @@ class RnnAttrs(Attrs):
 
 
 class Rnn:
-    """Named access to an rnn op's operands: x, h0, c0 (LSTM), lengths, then W, R, bW, bR per layer and direction."""
+    """Named access to an rnn op's operands: x, h0, c0 (LSTM), lengths, then the weights per layer and direction."""
 
     def __init__(self, op: Op) -> None:
         assert isinstance(op.attrs, RnnAttrs)
@@ -76,12 +90,16 @@ class Rnn:
     def lengths(self) -> Value | None:
         return self.op.operands[2 + self.attrs.has_cell] if self.attrs.lengths else None
 
-    def weights(self, layer: int, direction: int) -> tuple[Value, Value, Value, Value]:
-        """W, R, bW, bR of one layer and direction."""
-        first = 2 + self.attrs.has_cell + self.attrs.lengths
-        at = first + 4 * (layer * len(self.attrs.reverses) + direction)
-        w, r, bw, br = self.op.operands[at : at + 4]
-        return w, r, bw, br
+    def weights(self, layer: int, direction: int) -> tuple[Value, ...]:
+        """W, R, bW, bR, and P where h is projected, of one layer and direction."""
+        each = self.attrs.weights_each
+        at = each * (layer * len(self.attrs.reverses) + direction)
+        return self.all_weights[at : at + each]
+
+    @property
+    def all_weights(self) -> tuple[Value, ...]:
+        """The weights of every layer and direction, in order."""
+        return self.op.operands[2 + self.attrs.has_cell + self.attrs.lengths :]
 
     @property
     def y(self) -> Value:
@@ -97,15 +115,12 @@ class Rnn:
 
 
 def _infer(types: Types, a: RnnAttrs, blocks: tuple[Block, ...]) -> Types:
-    if a.mode not in GATES or a.direction not in DIRECTIONS or a.pad not in ("zero", "repeat") or a.num_layers < 1:
-        raise ShapeError(f"rnn: bad attributes {a}")
-    if a.dropout and len(a.seeds) != a.num_layers - 1:
-        raise ShapeError(f"rnn: dropout needs one seed per layer boundary, got {len(a.seeds)}")
-    d, g, h = len(a.reverses), a.gates, a.hidden
+    _check_attrs(a)
+    d, h, p = len(a.reverses), a.hidden, a.features
     names = ["x", "h0", *(["c0"] if a.has_cell else []), *(["lengths"] if a.lengths else [])]
-    count = len(names) + 4 * a.num_layers * d
-    if len(types) != count:
-        raise ShapeError(f"rnn: expected {count} operands ({', '.join(names)} and {4 * a.num_layers * d} weights), "
+    weights = a.weights_each * a.num_layers * d
+    if len(types) != len(names) + weights:
+        raise ShapeError(f"rnn: expected {len(names) + weights} operands ({', '.join(names)} and {weights} weights), "
                          f"got {len(types)}")
     x = types[0]
     if x.rank != 3 or not x.dtype.is_float:
@@ -116,8 +131,8 @@ def _infer(types: Types, a: RnnAttrs, blocks: tuple[Block, ...]) -> Types:
         if got != x.with_shape(shape):
             raise ShapeError(f"rnn: {name} must be {x.with_shape(shape)}, got {got}")
 
-    for i in range(1, 2 + a.has_cell):
-        expect(names[i], types[i], (a.num_layers * d, batch, h))
+    for i, size in enumerate((p, h)[: 1 + a.has_cell], 1):
+        expect(names[i], types[i], (a.num_layers * d, batch, size))
     if a.lengths:
         t = types[len(names) - 1]
         if t.dtype not in (I32, I64) or t.shape != (batch,):
@@ -125,15 +140,30 @@ def _infer(types: Types, a: RnnAttrs, blocks: tuple[Block, ...]) -> Types:
     at = len(names)
     for layer in range(a.num_layers):
         for direction in range(d):
-            inputs: Dim = features if layer == 0 else h * d
-            for name, shape in (("W", (inputs, g * h)), ("R", (h, g * h)), ("bW", (g * h,)), ("bR", (g * h,))):
+            for name, shape in _weight_shapes(a, features if layer == 0 else p * d):
                 expect(f"{name} of layer {layer} direction {direction}", types[at], shape)
                 at += 1
-    state = x.with_shape((a.num_layers * d, batch, h))
-    return (x.with_shape((steps, batch, d * h)), state, *([state] if a.has_cell else []))
+    finals = [x.with_shape((a.num_layers * d, batch, size)) for size in (p, h)[: 1 + a.has_cell]]
+    return (x.with_shape((steps, batch, d * p)), *finals)
 
 
-def _cut_weights(b: Builder, a: RnnAttrs, w: tuple[Value, Value, Value, Value]) -> list[Value]:
+def _check_attrs(a: RnnAttrs) -> None:
+    if a.mode not in GATES or a.direction not in DIRECTIONS or a.pad not in ("zero", "repeat") or a.num_layers < 1:
+        raise ShapeError(f"rnn: bad attributes {a}")
+    if a.proj < 0 or (a.proj and not a.has_cell):
+        raise ShapeError(f"rnn: proj is the size of an LSTM's projected h, or 0; got {a.proj} in mode {a.mode}")
+    if a.dropout and len(a.seeds) != a.num_layers - 1:
+        raise ShapeError(f"rnn: dropout needs one seed per layer boundary, got {len(a.seeds)}")
+
+
+def _weight_shapes(a: RnnAttrs, inputs: Dim) -> list[tuple[str, tuple[Dim, ...]]]:
+    """The weights of one layer and direction that reads ``inputs`` features."""
+    n = a.gates * a.hidden
+    shapes: list[tuple[str, tuple[Dim, ...]]] = [("W", (inputs, n)), ("R", (a.features, n)), ("bW", (n,)), ("bR", (n,))]
+    return [*shapes, ("P", (a.hidden, a.proj))] if a.proj else shapes
+
+
+def _cut_weights(b: Builder, a: RnnAttrs, w: tuple[Value, ...]) -> list[Value]:
     """The weights as a step uses them: GRU reset-before reads R and bR of its n gate apart from those of r and z."""
     if a.mode != "gru" or a.reset_after:
         return list(w)
@@ -150,7 +180,8 @@ def _step(b: Builder, a: RnnAttrs, x: Value, state: Mapping[str, Value], w: Sequ
     if a.mode == "lstm":
         i, f, g, o = b.split(b.add(gx, b.add(b.matmul(h, r), br)), 4)
         c = b.add(b.mul(b.sigmoid(f), state["c"]), b.mul(b.sigmoid(i), b.tanh(g)))
-        return {"h": b.mul(b.sigmoid(o), b.tanh(c)), "c": c}
+        h = b.mul(b.sigmoid(o), b.tanh(c))
+        return {"h": b.matmul(h, w[4]) if a.proj else h, "c": c}
     if a.mode == "gru":
         xr, xz, xn = b.split(gx, 3)
         if a.reset_after:
@@ -180,6 +211,7 @@ def expand_rnn(b: Builder, op: Op) -> list[Value]:
     state_names = ["h", "c"] if a.has_cell else ["h"]
     initial = {"h": node.h0, **({"c": node.c0} if node.c0 is not None else {})}
     finals: dict[str, list[Value]] = {n: [] for n in state_names}
+    sizes = {"h": a.features, "c": a.hidden}
     batch = node.x.shape[1]
     x = node.x
     for layer in range(a.num_layers):
@@ -188,7 +220,7 @@ def expand_rnn(b: Builder, op: Op) -> list[Value]:
             k = layer * d + direction
             with b.named(f"{op.layer}/l{layer}{'r' if reverse else 'f'}".lstrip("/")):
                 w = _cut_weights(b, a, node.weights(layer, direction))
-                state = {n: b.reshape(b.slice(initial[n], 0, k, 1), (batch, a.hidden)) for n in state_names}
+                state = {n: b.reshape(b.slice(initial[n], 0, k, 1), (batch, sizes[n])) for n in state_names}
 
                 def body(s: Builder, carries: dict[str, Value], xs: dict[str, Value],
                          w: Sequence[Value] = w) -> tuple[dict[str, Value], dict[str, Value]]:
@@ -198,7 +230,7 @@ def expand_rnn(b: Builder, op: Op) -> list[Value]:
                 last, ys = b.scan(state, {"x": x}, body, lengths=node.lengths, reverse=reverse, pad=a.pad)
                 outputs.append(ys["y"])
                 for n in state_names:
-                    finals[n].append(b.reshape(last[n], (1, batch, a.hidden)))
+                    finals[n].append(b.reshape(last[n], (1, batch, sizes[n])))
         x = b.concat(outputs, 2)
         if a.dropout and layer + 1 < a.num_layers:
             mask = ops.RandomMaskAttrs(a.seeds[layer], a.dropout, x.shape, x.type.dtype)
@@ -225,8 +257,8 @@ def _cost(op: Op, dims: Dims) -> Cost:
     flops = 0.0
     for layer in range(a.num_layers):
         for direction in range(len(a.reverses)):
-            w, r, _, _ = node.weights(layer, direction)
-            flops += steps * batch * (2.0 * (numel(w.shape, dims) + numel(r.shape, dims)) + 20.0 * a.gates * a.hidden)
+            matrices = sum(numel(w.shape, dims) for w in node.weights(layer, direction) if w.type.rank == 2)
+            flops += steps * batch * (2.0 * matrices + 20.0 * a.gates * a.hidden)
     return Cost(flops, traffic(op, dims))
 
 

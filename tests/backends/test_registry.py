@@ -34,6 +34,19 @@ def rnn_graph(mode: str = "gru", *, attrs: str = "", lengths: bool = False) -> G
         types=f"f32[T,B,2], {state}" + (f", {state}" if cell else "")))
 
 
+def projected_graph(hidden: int, proj: int) -> Graph:
+    gates, state, cell = 4 * hidden, f"f32[1,B,{proj}]", f"f32[1,B,{hidden}]"
+    return parse(f"""graph @g(%x: f32[T,B,3], %h: {state}, %c: {cell}) {{
+      %w = const splat(0.5) : f32[3,{gates}]
+      %r = const splat(0.25) : f32[{proj},{gates}]
+      %b = const splat(0.0) : f32[{gates}]
+      %p = const splat(0.5) : f32[{hidden},{proj}]
+      %y, %hn, %cn = rnn %x, %h, %c, %w, %r, %b, %b, %p {{mode = lstm, hidden = {hidden}, proj = {proj}}}
+        : f32[T,B,{proj}], {state}, {cell}
+      return y = %y
+    }}""")
+
+
 def rnn_op(graph: Graph) -> Op:
     return next(op for op in graph.walk() if op.name == "rnn")
 
@@ -91,6 +104,9 @@ def test_roofline() -> None:
     (rnn_graph("gru", attrs=", reset_after = false"), ["reset-after", "kernels"]),
     (rnn_graph("lstm", lengths=True), ["kernels"]),
     (rnn_graph("lstm", lengths=True, attrs=", pad = repeat"), ["pad", "kernels"]),
+    (projected_graph(2, 1), ["kernels"]),
+    (projected_graph(2, 2), ["projection", "kernels"]),
+    (projected_graph(2, 3), ["projection", "kernels"]),
     (rnn_graph("rnn_tanh", attrs=", pad = repeat"), ["kernels"]),  # without lengths nothing is padded
 ])
 def test_cudnn_constraints(graph: Graph, failed: list[str]) -> None:

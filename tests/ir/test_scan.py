@@ -75,12 +75,13 @@ def sigmoid(x: Array) -> Array:
 
 
 def cell(mode: str, x: Array, h: Array, c: Array, w: list[Array], after: bool) -> tuple[Array, Array]:
-    """One step, by the equations of cuDNN's manual."""
-    wx, r, bw, br = w
+    """One step, by the equations of cuDNN's manual; a fifth weight projects h."""
+    wx, r, bw, br = w[:4]
     if mode == "lstm":
         i, f, g, o = np.split(x @ wx + bw + h @ r + br, 4, -1)
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-        return sigmoid(o) * np.tanh(c), c
+        h = sigmoid(o) * np.tanh(c)
+        return h @ w[4] if len(w) == 5 else h, c
     if mode == "gru":
         size = h.shape[-1]
         xr, xz, xn = np.split(x @ wx + bw, 3, -1)
@@ -92,25 +93,26 @@ def cell(mode: str, x: Array, h: Array, c: Array, w: list[Array], after: bool) -
     return (np.tanh(pre) if mode == "rnn_tanh" else np.maximum(pre, 0)), c
 
 
-def rnn_text(mode: str, layers: int, direction: str, after: bool, masked: bool) -> str:
+def rnn_text(mode: str, layers: int, direction: str, after: bool, masked: bool, proj: int = 0) -> str:
     gates = {"lstm": 4, "gru": 3}.get(mode, 1)
     d = 2 if direction == "bidirectional" else 1
-    weights = []
+    weights, size = [], proj or 2
     for layer in range(layers):
         for k in range(d):
-            rows = 3 if layer == 0 else 2 * d
-            weights += [(f"w{layer}{k}", f"f32[{rows},{gates * 2}]"), (f"r{layer}{k}", f"f32[2,{gates * 2}]"),
-                        (f"bw{layer}{k}", f"f32[{gates * 2}]"), (f"br{layer}{k}", f"f32[{gates * 2}]")]
-    state = f"f32[{layers * d},B,2]"
-    inputs = [("x", "f32[T,B,3]"), ("h0", state), *([("c0", state)] if mode == "lstm" else []),
+            rows = 3 if layer == 0 else size * d
+            weights += [(f"w{layer}{k}", f"f32[{rows},{gates * 2}]"), (f"r{layer}{k}", f"f32[{size},{gates * 2}]"),
+                        (f"bw{layer}{k}", f"f32[{gates * 2}]"), (f"br{layer}{k}", f"f32[{gates * 2}]"),
+                        *([(f"p{layer}{k}", f"f32[2,{proj}]")] if proj else [])]
+    state, cells = f"f32[{layers * d},B,{size}]", [f"f32[{layers * d},B,2]"] if mode == "lstm" else []
+    inputs = [("x", "f32[T,B,3]"), ("h0", state), *(("c0", t) for t in cells),
               *([("n", "i32[B]")] if masked else []), *weights]
     results = ["y", "h", *(["c"] if mode == "lstm" else [])]
-    types = [f"f32[T,B,{2 * d}]", *[state] * (len(results) - 1)]
+    types = [f"f32[T,B,{size * d}]", state, *cells]
     return (f"graph @g({', '.join(f'%{n}: {t}' for n, t in inputs)}) {{ "
             f"{', '.join('%' + r for r in results)} = rnn {', '.join('%' + n for n, _ in inputs)} "
             f"{{mode = {mode}, hidden = 2, num_layers = {layers}, direction = {direction}, "
-            f"reset_after = {str(after).lower()}, lengths = {str(masked).lower()}}} : {', '.join(types)}  "
-            f"return {', '.join(f'{r} = %{r}' for r in results)} }}")
+            f"reset_after = {str(after).lower()}, lengths = {str(masked).lower()}, proj = {proj}}} "
+            f": {', '.join(types)}  return {', '.join(f'{r} = %{r}' for r in results)} }}")
 
 
 def unrolled(inputs: dict[str, Array], mode: str, layers: int, direction: str, after: bool) -> dict[str, Array]:
@@ -121,8 +123,8 @@ def unrolled(inputs: dict[str, Array], mode: str, layers: int, direction: str, a
         outputs = []
         for k in range(d):
             h, c = inputs["h0"][layer * d + k].copy(), inputs.get("c0", inputs["h0"])[layer * d + k].copy()
-            w = [inputs[f"{name}{layer}{k}"] for name in ("w", "r", "bw", "br")]
-            y = np.zeros((*x.shape[:2], 2))
+            w = [inputs[f"{n}{layer}{k}"] for n in ("w", "r", "bw", "br", "p") if f"{n}{layer}{k}" in inputs]
+            y = np.zeros((*x.shape[:2], h.shape[-1]))
             for t in (reversed(range(len(x))) if k == 1 or direction == "reverse" else range(len(x))):
                 on = (np.ones(x.shape[1], bool) if lengths is None else t < lengths)[:, None]
                 new_h, new_c = cell(mode, x[t], h, c, w, after)
@@ -137,10 +139,11 @@ def unrolled(inputs: dict[str, Array], mode: str, layers: int, direction: str, a
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("layers", "direction"), [(1, "forward"), (1, "reverse"), (2, "bidirectional")])
-@pytest.mark.parametrize(("mode", "after"), [("lstm", True), ("gru", True), ("gru", False), ("rnn_tanh", True),
-                                             ("rnn_relu", True)])
-def test_rnn(mode: str, after: bool, layers: int, direction: str, masked: bool) -> None:
-    graph = parse(rnn_text(mode, layers, direction, after, masked))
+@pytest.mark.parametrize(("mode", "after", "proj"), [
+    ("lstm", True, 0), ("lstm", True, 1), ("lstm", True, 5), ("gru", True, 0), ("gru", False, 0),
+    ("rnn_tanh", True, 0), ("rnn_relu", True, 0)])
+def test_rnn(mode: str, after: bool, proj: int, layers: int, direction: str, masked: bool) -> None:
+    graph = parse(rnn_text(mode, layers, direction, after, masked, proj))
     rng = np.random.default_rng(7)
     dims = {"T": 4, "B": 3}
     inputs: dict[str, Array] = {n: rng.standard_normal(resolve(v.shape, dims))
@@ -172,6 +175,15 @@ RNN_FAULTS = [
     ("%w00: f32[3,6]", "%w00: f32[4,6]", "rnn: W of layer 0 direction 0 must be f32[3,6], got f32[4,6]"),
     ("%br00: f32[6]", "%br00: f32[7]", "rnn: bR of layer 0 direction 0 must be f32[6], got f32[7]"),
     ("%x: f32[T,B,3]", "%x: f32[T,3]", "rnn: x must be [T,B,I] of floats, got f32[T,3]"),
+    ("proj = 0", "proj = 1", "rnn: proj is the size of an LSTM's projected h, or 0; got 1 in mode gru"),
+]
+PROJECTED_FAULTS = [
+    ("proj = 1", "proj = 0", "rnn: expected 7 operands (x, h0, c0 and 4 weights), got 8"),
+    ("proj = 1", "proj = -1", "rnn: proj is the size of an LSTM's projected h, or 0; got -1 in mode lstm"),
+    ("proj = 1", "proj = 3", "rnn: h0 must be f32[1,B,3], got f32[1,B,1]"),
+    ("%h0: f32[1,B,1]", "%h0: f32[1,B,2]", "rnn: h0 must be f32[1,B,1], got f32[1,B,2]"),
+    ("%r00: f32[1,8]", "%r00: f32[2,8]", "rnn: R of layer 0 direction 0 must be f32[1,8], got f32[2,8]"),
+    ("%p00: f32[2,1]", "%p00: f32[1,2]", "rnn: P of layer 0 direction 0 must be f32[2,1], got f32[1,2]"),
 ]
 
 
@@ -182,3 +194,18 @@ def test_rnn_typing(old: str, new: str, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse(text.replace(old, new))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), PROJECTED_FAULTS)
+def test_typing_of_a_projection(old: str, new: str, message: str) -> None:
+    text = rnn_text("lstm", 1, "forward", True, False, proj=1)
+    assert old in text
+    with pytest.raises(ParseError) as caught:
+        parse(text.replace(old, new))
+    assert message in str(caught.value)
+
+
+def test_the_cost_counts_the_projection() -> None:
+    (plain, projected) = (parse(rnn_text("lstm", 1, "forward", True, False, p)).block.ops[0] for p in (0, 5))
+    flops = [op.opdef.cost(op, {"T": 4, "B": 3}).flops for op in (plain, projected)]
+    assert flops[1] - flops[0] == 4 * 3 * 2 * (3 * 8 + 2 * 5)  # R has 3 rows more, and P

@@ -22,7 +22,7 @@ class Variant:
     layout     split | joined | concat | slices: a matmul per gate, one per operand, one on [x, h], one per half of x
     sigmoid    op | exp | tanh                          update   which of the equal forms of the state equation
     flip       GRU: z multiplies the candidate          swap     operands of commutative ops in the other order
-    hoisted    x @ W stands outside the scan
+    hoisted    x @ W stands outside the scan            proj     LSTM: size of the projected h, 0 for none
     """
 
     mode: str = "lstm"
@@ -40,6 +40,7 @@ class Variant:
     lengths: bool = False
     pad: str = "zero"
     layer: str = "cell"
+    proj: int = 0
 
 
 class Cell:
@@ -112,7 +113,8 @@ class Cell:
         kept = self.mul(b, self.sigmoid(b, a["f"]), state["c"])
         written = self.mul(b, self.sigmoid(b, a["i"]), b.tanh(a["g"]))
         c = self.add(b, kept, written)
-        return {"h": self.mul(b, self.sigmoid(b, a["o"]), b.tanh(c)), "c": c}
+        h = self.mul(b, self.sigmoid(b, a["o"]), b.tanh(c))
+        return {"h": b.matmul(h, self.const(b, UNITS, self.v.proj)) if self.v.proj else h, "c": c}
 
     def gru(self, b: Builder, gx: Mapping[str, Value], h: Value) -> dict[str, Value]:
         gh = self.state_side(b, h, self.order if self.v.reset_after else "rz")
@@ -149,10 +151,9 @@ def cell_graph(v: Variant, seed: int = 0) -> Graph:
             last, ys = b.scan(states, xs, step, lengths=values.get("lengths"), reverse=v.reverse, pad=v.pad)
         return {"y": ys["y"], **{f"{n}_n": s for n, s in last.items()}}
 
-    state = TensorType(F32, ("B", UNITS))
-    inputs = {"x": TensorType(F32, ("T", "B", FEATURES)), "h": state}
+    inputs = {"x": TensorType(F32, ("T", "B", FEATURES)), "h": TensorType(F32, ("B", v.proj or UNITS))}
     if v.mode == "lstm":
-        inputs["c"] = state
+        inputs["c"] = TensorType(F32, ("B", UNITS))
     if v.lengths:
         inputs["lengths"] = TensorType(I32, ("B",))
     return build_graph(inputs, body)

@@ -23,13 +23,15 @@ class Nodes:
             states: list[Value] | None = None, **attrs: object) -> Rnn:
         a = RnnAttrs(mode, hidden, lengths=lengths is not None, **attrs)  # type: ignore[arg-type]
         batch, d = x.shape[1], len(a.reverses)
-        zeros = [self.b.full(0.0, (a.num_layers * d, batch, hidden)) for _ in range(1 + a.has_cell)]
+        sizes = (a.features, hidden)[: 1 + a.has_cell]
+        zeros = [self.b.full(0.0, (a.num_layers * d, batch, size)) for size in sizes]
         weights = []
         for k in range(a.num_layers * d):
-            width = x.shape[2] if k < d else hidden * d
+            width = x.shape[2] if k < d else a.features * d
             assert isinstance(width, int)
             n = a.gates * hidden
-            weights += [self.const(width, n), self.const(hidden, n), self.const(n), self.const(n)]
+            weights += [self.const(width, n), self.const(a.features, n), self.const(n), self.const(n)]
+            weights += [self.const(hidden, a.proj)] if a.proj else []
         extra = [lengths] if lengths is not None else []
         return Rnn(self.b.insert(make_op(RNN, (x, *(states or zeros), *extra, *weights), a, layer=layer)))
 

@@ -49,8 +49,8 @@ def test_selected_only(impl: str, expands: bool) -> None:
 
 
 @pytest.mark.parametrize("options", [
-    {"mode": "lstm"}, {"mode": "gru"}, {"mode": "gru", "reset_after": False}, {"mode": "rnn_tanh"},
-    {"mode": "rnn_relu"}], ids=str)
+    {"mode": "lstm"}, {"mode": "lstm", "proj": 3}, {"mode": "lstm", "proj": 4}, {"mode": "gru"},
+    {"mode": "gru", "reset_after": False}, {"mode": "rnn_tanh"}, {"mode": "rnn_relu"}], ids=str)
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize("lengths", [False, True])
 def test_expanded_raised_and_merged_again(options: dict[str, object], direction: str, lengths: bool) -> None:

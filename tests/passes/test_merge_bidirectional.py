@@ -61,7 +61,8 @@ def both(n: Nodes, x: Value, **options: object) -> Values:
 
 
 @pytest.mark.parametrize("options", [
-    {"mode": "lstm"}, {"mode": "gru"}, {"mode": "gru", "reset_after": False}, {"mode": "rnn_relu"}], ids=str)
+    {"mode": "lstm"}, {"mode": "lstm", "proj": 3}, {"mode": "gru"}, {"mode": "gru", "reset_after": False},
+    {"mode": "rnn_relu"}], ids=str)
 @pytest.mark.parametrize("lengths", [False, True])
 def test_every_mode_merges_with_all_states(options: dict[str, object], lengths: bool) -> None:
     graph = node_graph(lambda n, v: both(n, v["x"], lengths=v["lengths"] if lengths else None, **options))
@@ -131,6 +132,7 @@ MISSES: dict[str, tuple[Body, str]] = {
     "one-layer": (pair({"num_layers": 2}), "layer b is a stack of 2 layers; directions merge layer by layer"),
     "mode": (pair({"mode": "gru"}), "layer b is of kind gru, layer a is of kind lstm"),
     "hidden": (pair({"hidden": 3}), "layer b has hidden size 3, layer a has 4"),
+    "projection": (pair({"proj": 2}), "layer b projects h to 2 features, layer a does not project"),
     "reset-after": (pair({"mode": "gru", "reset_after": False}, {"mode": "gru"}),
                     "layer b applies its reset gate before the matmul, layer a after it"),
     "lengths": (pair({"lengths": "lengths"}), "layer b has lengths, layer a has none"),

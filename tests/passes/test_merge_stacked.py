@@ -62,7 +62,8 @@ def stack(n: Nodes, x: Value, count: int, rates: tuple[float, ...] = (), **optio
 
 @pytest.mark.parametrize("options", [
     {"mode": "lstm"}, {"mode": "gru"}, {"mode": "gru", "reset_after": False}, {"mode": "rnn_tanh"},
-    {"mode": "lstm", "direction": "reverse"}, {"mode": "lstm", "direction": "bidirectional"}], ids=str)
+    {"mode": "lstm", "direction": "reverse"}, {"mode": "lstm", "direction": "bidirectional"},
+    {"mode": "lstm", "proj": 3}, {"mode": "lstm", "proj": 3, "direction": "bidirectional"}], ids=str)
 @pytest.mark.parametrize("lengths", [False, True])
 def test_chains_of_three(options: dict[str, Any], lengths: bool) -> None:
     graph = node_graph(lambda n, v: stack(n, v["x"], 3, lengths=v["lengths"] if lengths else None, **options))
@@ -152,6 +153,7 @@ def batch_first(n: Nodes, v: Values) -> Values:
 MISSES: dict[str, tuple[Body, str]] = {
     "mode": (chain({"mode": "gru"}), "layer b is of kind gru, layer a is of kind lstm"),
     "hidden": (chain({"hidden": 3}), "layer b has hidden size 3, layer a has 4"),
+    "projection": (chain({"proj": 2}, {"proj": 3}), "layer b projects h to 2 features, layer a to 3"),
     "direction": (chain({"direction": "reverse"}), "layer b runs reverse, layer a runs forward"),
     "reset-after": (chain({"mode": "gru"}, {"mode": "gru", "reset_after": False}),
                     "layer b applies its reset gate after the matmul, layer a before it"),

@@ -138,6 +138,43 @@ def test_constant_weights_fold(mode: str) -> None:
     assert weights(graph) == ["const"] * 4
 
 
+def test_a_projection_becomes_an_operand() -> None:
+    before = cell_graph(Variant(mode="lstm", proj=3))
+    graph, context = before.clone(), PassContext()
+    run("raise-rnn", graph, context)
+    assert [str(r) for r in context.remarks] == [
+        "applied: raise-rnn: cell: the scan is an LSTM with h projected to 3 features: now an rnn node"]
+    assert weights(graph) == ["const"] * 5
+    (node,) = (Rnn(op) for op in graph.walk() if op.name == "rnn")
+    assert (node.attrs.hidden, node.attrs.proj, str(node.y.type)) == (4, 3, "f32[T,B,3]")
+    assert_same_numbers(before, graph, rtol=0, atol=1e-12)
+
+
+def test_a_projection_by_a_part_of_a_weight() -> None:
+    state = TensorType(F32, ("B", 2))
+    inputs = {"x": TensorType(F32, ("T", "B", 5)), "h": state, "c": TensorType(F32, ("B", 3)),
+              "w": TensorType(F32, (5, 12)), "r": TensorType(F32, (2, 12)), "p": TensorType(F32, (6, 7))}
+
+    def body(b: Builder, v: dict[str, Value]) -> dict[str, Value]:
+        part = b.slice(b.slice(v["p"], 0, 2, 3), 1, 4, 2)
+
+        def step(s: Builder, state: dict[str, Value],
+                 x: dict[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
+            i, f, g, o = s.split(s.add(s.matmul(x["x"], v["w"]), s.matmul(state["h"], v["r"])), 4)
+            c = s.add(s.mul(s.sigmoid(f), state["c"]), s.mul(s.sigmoid(i), s.tanh(g)))
+            h = s.matmul(s.mul(s.sigmoid(o), s.tanh(c)), part)
+            return {"c": c, "h": h}, {"y": h}  # c comes first
+
+        last, ys = b.scan({"c": v["c"], "h": v["h"]}, {"x": v["x"]}, step)
+        return {**last, **ys}
+
+    before = build_graph(inputs, body)
+    after = before.clone()
+    run("raise-rnn", after)
+    assert [op.name for op in after.walk() if op.name in ("scan", "rnn")] == ["rnn"]
+    assert_same_numbers(before, after, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_flipped_update_gate_negates_its_weights(flip: bool) -> None:
     graph = cell_graph(Variant(mode="gru", flip=flip, layout="split"))

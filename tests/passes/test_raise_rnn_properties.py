@@ -43,6 +43,7 @@ def variants(draw: st.DrawFn) -> Variant:
         reverse=draw(st.booleans()),
         lengths=draw(st.booleans()),
         pad=draw(st.sampled_from(["zero", "repeat"])),
+        proj=draw(st.sampled_from([0, 3, 4, 6])) if mode == "lstm" else 0,
     )
 
 
@@ -52,7 +53,7 @@ def test_any_form_of_a_cell_is_raised_and_keeps_its_numbers(variant: Variant, se
     graph = cell_graph(variant, seed)
     after = raised(graph)
     (node,) = (Rnn(op) for op in after.walk() if op.name == "rnn")
-    assert node.attrs.mode == variant.mode
+    assert (node.attrs.mode, node.attrs.proj) == (variant.mode, variant.proj)
     assert node.op.layer == "cell"
     assert node.attrs.direction == ("reverse" if variant.reverse else "forward")
     if variant.mode == "gru":
