@@ -46,5 +46,9 @@ class ImportModelError(RnngraphError):
     """A foreign model or weight file could not be read."""
 
 
+class ConversionError(RnngraphError):
+    """Weights do not fit together, or would lose something in the layout of another system; the message names it."""
+
+
 class MissingExtraError(RnngraphError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""

@@ -18,7 +18,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "rewrite": ("errors", "ir"),
     "phases": ("errors", "ir", "rewrite"),
     "passes": ("errors", "ir", "rewrite", "phases", "runtime"),
-    "nn": ("errors", "ir"),
+    "weights": ("errors",),
+    "nn": ("errors", "ir", "weights"),
     "backends": ("errors", "ir", "phases", "runtime", "__init__"),  # __init__: the version, for the cache's keys
     "runtime": ("errors", "ir", "report"),
     "report": ("errors", "ir", "rewrite"),

@@ -1,0 +1,30 @@
+"""What the layout of a system leaves open."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class Options(TypedDict, total=False):
+    """Options of `load`, `convert` and `RecurrentWeights.to`; which of them a system takes is in its `Format`.
+
+    mode         "lstm", "gru", "rnn_tanh" or "rnn_relu", where the arrays do not show it
+    reset_after  of a GRU, where the arrays do not show it
+    forget_bias  what the graph of the system adds to the forget gate
+    prefix       what stands in front of every name
+    bias_mode    of cuDNN: "double", "single_input", "single_recurrent" or "none"
+    hidden, layers, directions, projection
+                 the geometry of a flat array
+    fold_bias    whether two biases may be added where a system has one (default); else that is an error
+    """
+
+    mode: str
+    reset_after: bool
+    forget_bias: float
+    prefix: str
+    bias_mode: str
+    hidden: int
+    layers: int
+    directions: int
+    projection: int
+    fold_bias: bool
