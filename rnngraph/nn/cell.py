@@ -70,6 +70,7 @@ class Cell(WeightOwner):
 
     state_size  an int (one state [batch, n]), a tuple of ints or shapes, or a dict of names to them; () for none
     build       creates the weights with ``self.weight = self.add_weight(name, shape, initializer)``
+    input_rank  dims of a step's input without the batch (default 1); above 1 ``build`` gets their sizes as a tuple
     step        (x [batch, features], state) -> (y, new state); state is a tensor, tuple or dict, as state_size
 
     A state keeps its shape and dtype; TraceError names the cell otherwise. `Cell(units)` sets state_size. A cell
@@ -92,15 +93,16 @@ class Cell(WeightOwner):
     """
 
     state_size: Any  # a StateSize; Any, since each cell knows which form its own has
-    _input_size: int | None = None
+    input_rank: int = 1  # dims of a step's input without the batch: 1 for features, 3 for an image with channels
+    _input_size: int | IntShape | None = None
     _layer: calls.CellLayer | None = None  # as which the cell is called by hand
 
     def __init__(self, state_size: StateSize | None = None) -> None:
         if state_size is not None:
             self.state_size = state_size
 
-    def build(self, input_size: int) -> None:
-        """Create the weights for inputs [batch, input_size]."""
+    def build(self, input_size: Any) -> None:
+        """Create the weights for inputs [batch, input_size]; a cell with `input_rank` above 1 gets a tuple of sizes."""
 
     def step(self, x: Any, state: Any) -> tuple[Any, Any]:
         """One step: the output and the new state."""
@@ -187,13 +189,14 @@ class Cell(WeightOwner):
         super().unbuild()
         self._input_size = None
 
-    def ensure_built(self, input_size: int) -> None:
+    def ensure_built(self, input_size: int | IntShape) -> None:
         """Build once; ShapeError when the cell was built for another input size."""
         if self._input_size is None:
             self.build(input_size)
             self._input_size = input_size
         elif self._input_size != input_size:
-            raise ShapeError(f"{self.label} was built for {self._input_size} features, got {input_size}")
+            what = "features" if self.input_rank == 1 else "as the size of an input"
+            raise ShapeError(f"{self.label} was built for {self._input_size} {what}, got {input_size}")
 
     def checked_step(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """`step` on states in order, its result checked; every error names the layer and the cell."""

@@ -10,10 +10,11 @@ from rnngraph.errors import TraceError
 from rnngraph.ir import DTYPES, DType, OpDef, Shape, Value
 from rnngraph.ir import ops as ir_ops
 from rnngraph.nn.context import active
+from rnngraph.nn.convolution import conv
 from rnngraph.nn.tensor import Operand, Tensor, check_bool, composable, elementwise, matmul, operand, value_of, wrap
 
 __all__ = [
-    "abs", "cast", "clip", "concat", "elu", "equal", "erf", "exp", "exponential", "floor", "gelu",
+    "abs", "cast", "clip", "concat", "conv", "elu", "equal", "erf", "exp", "exponential", "floor", "gelu",
     "hard_sigmoid", "hard_sigmoid_keras2", "layer_norm", "leaky_relu", "linear", "log", "logical_and",
     "logical_not", "logical_or", "matmul", "max", "maximum", "mean", "min", "minimum", "not_equal",
     "ones_like", "relu", "relu6", "reshape", "reverse", "selu", "sigmoid", "sign", "silu", "softmax",

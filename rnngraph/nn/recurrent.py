@@ -11,7 +11,7 @@ from rnngraph.nn.activations import Activation
 from rnngraph.nn.cell import Cell, States
 from rnngraph.nn.cells import GRUCell, LSTMCell, SimpleRNNCell, StackedCells
 from rnngraph.nn.context import active
-from rnngraph.nn.initializers import Initializer
+from rnngraph.nn.initializers import Initializer, IntShape
 from rnngraph.nn.layer import Layer
 from rnngraph.nn.loop import Loop
 from rnngraph.nn.masks import hand_on, time_mask
@@ -90,10 +90,9 @@ class RNN(Layer):
                   mask: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """The output, and the final states; a sequence is in the input's order even when running backwards."""
         trace = active()
-        self.expect(x, 3, "[time, batch, features]" if self.time_major else "[batch, time, features]")
-        self.cell.ensure_built(self.expect_features(x))
+        self.cell.ensure_built(self.step_size(x))
         b = trace.builder
-        sequence = x.value() if self.time_major else b.transpose(x.value(), (1, 0, 2))
+        sequence = x.value() if self.time_major else b.transpose(x.value(), (1, 0, *range(2, x.rank)))
         keep, lengths = time_mask(x, mask, self.time_major)
         name = self._call_name()
         initial = self._initial(name, sequence.type, initial_state)
@@ -106,6 +105,17 @@ class RNN(Layer):
             y = b.transpose(y, (1, 0, *range(2, y.type.rank)))
         names = [f"{name}.{n}" for n in loop.states.names]
         return wrap(y), [wrap(v, n) for v, n in zip(finals, names, strict=True)]
+
+    def step_size(self, x: Tensor) -> int | IntShape:
+        """The size of a step's input without the batch, as `Cell.build` gets it; ShapeError unless it is known."""
+        rank = self.cell.input_rank
+        step = "features" if rank == 1 else f"{rank} dims of a step"
+        self.expect(x, 2 + rank, f"[time, batch, {step}]" if self.time_major else f"[batch, time, {step}]")
+        sizes = tuple(d for d in x.shape[2:] if isinstance(d, int))
+        if len(sizes) < rank or 0 in sizes:
+            raise ShapeError(f"expected integers >= 1 as the dims of a step, got {x.type}; only batch and time may be "
+                             "symbols")
+        return sizes[0] if rank == 1 else sizes
 
     def _call_name(self) -> str:
         """The layer's path; a shared layer's later calls are told apart."""

@@ -18,9 +18,12 @@ Z = RNG.standard_normal((3, 4)).astype(np.float32)
 P, Q = X > 0, Z > 0
 W = RNG.standard_normal((4, 5)).astype(np.float32)
 ABC = RNG.standard_normal((2, 3, 4)).astype(np.float32)
+IMAGE = RNG.standard_normal((3, 4, 5, 2)).astype(np.float32)
+KERNEL = RNG.standard_normal((2, 3, 1, 4)).astype(np.float32)
 INPUTS: Mapping[str, tuple[str, Array]] = {
     "x": ("f32[B,4]", X), "z": ("f32[B,4]", Z), "p": ("bool[B,4]", P), "q": ("bool[B,4]", Q), "w": ("f32[4,5]", W),
-    "abc": ("f32[2,B,4]", ABC), "i": ("i32[5]", np.array([3, 0, 2, 2, 1], np.int32)),
+    "abc": ("f32[2,B,4]", ABC), "image": ("f32[3,4,5,2]", IMAGE),
+    "kernel": ("f32[2,3,1,4]", KERNEL), "i": ("i32[5]", np.array([3, 0, 2, 2, 1], np.int32)),
 }
 
 
@@ -36,6 +39,15 @@ def sigmoid(x: Array) -> Any:
 
 def softmax(x: Array) -> Any:
     return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+
+
+def grouped_conv() -> Array:
+    """Stride 2 and 1, one zero above, dilation 1 and 2, two groups; one output at a time."""
+    padded = np.pad(IMAGE, ((0, 0), (1, 0), (0, 0), (0, 0)))
+    out = np.zeros((3, 2, 1, 4), np.float32)
+    for b, y, f, ky, kx in np.ndindex(3, 2, 4, 2, 3):
+        out[b, y, 0, f] += padded[b, 2 * y + ky, 2 * kx, f // 2] * KERNEL[ky, kx, 0, f]
+    return out
 
 
 SAME = "f32[B,4]"
@@ -83,6 +95,12 @@ CASES: dict[str, tuple[str, str, Callable[[], Any]]] = {
     "reshape": ("reshape %abc {shape = [4, 2, B]}", "f32[4,2,B]", lambda: ABC.reshape(4, 2, 3)),
     "transpose": ("transpose %abc {perm = [2, 0, 1]}", "f32[4,2,B]", lambda: ABC.transpose(2, 0, 1)),
     "reverse": ("reverse %abc {axis = 1}", "f32[2,B,4]", lambda: ABC[:, ::-1]),
+    "conv": ("conv %image, %kernel {strides = [2, 1], low = [1, 0], high = [0, 0], dilation = [1, 2], groups = 2}",
+             "f32[3,2,1,4]", grouped_conv),
+    "pad": ("pad %abc {low = [0, 0, 1], high = [2, 0, 0]}", "f32[4,B,5]",
+            lambda: np.pad(ABC, ((0, 2), (0, 0), (1, 0)))),
+    "shift_rows": ("shift_rows %abc {by = -2, image = 0}", "f32[2,B,4]",
+                   lambda: np.concatenate([np.zeros((2, 4)), ABC.reshape(6, 4)[:-2]]).reshape(2, 3, 4)),
     "gather": ("gather %w, %i", "f32[5,5]", lambda: W[[3, 0, 2, 2, 1]]),
     "random_mask": ("random_mask {seed = 3, rate = 0.0, shape = [B, 4], dtype = f32}", SAME, lambda: np.ones((3, 4))),
 }
@@ -117,6 +135,19 @@ WRONG = {
     "reduce_sum": [("reduce_sum %x {axes = [2]}", "reduce_sum: axis must be in 0..1, got 2"),
                    ("reduce_sum %x {axes = []}", "reduce_sum: axes must be increasing and not empty"),
                    ("reduce_sum %x {axes = [1, 0]}", "reduce_sum: axes must be increasing and not empty")],
+    "conv": [("conv %x, %w {strides = [], low = [], high = [], dilation = []}", "expected a kernel [*size"),
+             ("conv %x, %kernel {strides = [1, 1], low = [0, 0], high = [0, 0], dilation = [1, 1]}",
+              "conv: a kernel f32[2,3,1,4] takes [batch, 2 spatial dims, channels], got f32[B,4]"),
+             ("conv %image, %kernel {strides = [1, 1], low = [0, 0], high = [0, 0], dilation = [1, 1]}",
+              "f32[3,4,5,2] has 2 channels; the kernel f32[2,3,1,4] takes 1 in each of 1 group(s)"),
+             ("conv %image, %kernel {strides = [1, 0], low = [0, 0], high = [0, 0], dilation = [1, 1], groups = 2}",
+              "conv: strides must be 2 number(s) >= 1, got [1, 0]"),
+             ("conv %image, %kernel {strides = [1, 1], low = [0, 0], high = [0, 0], dilation = [4, 1], groups = 2}",
+              "is larger than the padded input")],
+    "pad": [("pad %x {low = [1, 0], high = [0, 0]}", "pad: cannot pad the symbolic dim B of f32[B,4]"),
+            ("pad %x {low = [1], high = [0]}", "pad: low and high must be 2 numbers >= 0")],
+    "shift_rows": [("shift_rows %i {by = 1}", "shift_rows: expected rows of lanes, got i32[5]"),
+                   ("shift_rows %x {by = 1, image = -1}", "shift_rows: image must be >= 0, got -1")],
     "softmax": [("softmax %x {axis = 2}", "softmax: axis must be in 0..1, got 2")],
     "broadcast": [("broadcast %x {shape = [B, 5], axes = [0, 1]}", "broadcast: operand f32[B,4] has dim 4 where"),
                   ("broadcast %x {shape = [B, 4], axes = [0]}", "broadcast: axes must name 2 increasing result axes"),

@@ -1,0 +1,90 @@
+"""Convolution of channels-last tensors, and the arguments that layers give it: sizes, paddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from rnngraph.errors import ShapeError, TraceError
+from rnngraph.ir.grid_ops import CONV, ConvAttrs
+from rnngraph.nn.context import active
+from rnngraph.nn.tensor import Tensor, composable, value_of, wrap
+
+Sizes: TypeAlias = int | Sequence[int]
+Padding: TypeAlias = str | int | Sequence[int | Sequence[int]]
+
+
+@composable
+def conv(x: Tensor, kernel: Tensor, *, strides: Sizes = 1, padding: Padding = "same", dilation: Sizes = 1,
+         groups: int = 1) -> Tensor:
+    """Convolution (cross-correlation) over the spatial dims of x, in 1, 2, 3 or more dims.
+
+    x         [batch, ..., *spatial dims, channels], float; spatial dims and channels are integers
+    kernel    [*size, channels / groups, filters], what Keras and TensorFlow call a kernel
+    strides   one number, or one per spatial dim (default 1)
+    padding   "same" (TensorFlow's and Keras's rule: the size is ceil(n / stride), an odd zero goes behind), "valid"
+              (none), a number, a number per spatial dim, or a pair (in front, behind) per spatial dim
+    dilation  the distance of the kernel's taps (default 1)
+    groups    channels and filters in this many independent groups (default 1)
+
+    Returns [batch, ..., *spatial dims', filters]. Raises ShapeError for shapes that do not fit, a kernel larger than
+    its padded input, symbolic spatial dims; TraceError for arguments of a wrong kind.
+
+    >>> from rnngraph.nn import Input, Layer, ops, trace
+    >>> class Blur(Layer):
+    ...     def setup(self, shape):
+    ...         self.kernel = self.add_weight("kernel", (3, 3, shape[-1], 8))
+    ...     def call(self, x):
+    ...         return ops.conv(x, self.kernel, strides=2)
+    >>> trace(Blur(), Input(("batch", 9, 9, 4))).outputs[0].shape
+    ('batch', 5, 5, 8)
+    """
+    kernel_shape = kernel.shape if isinstance(kernel, Tensor) else getattr(kernel, "shape", ())
+    n = len(kernel_shape) - 2
+    if n < 1 or not isinstance(x, Tensor) or x.rank < n + 2:
+        raise ShapeError("conv: expected x [batch, *spatial dims, channels] and a kernel [*size, channels, filters], "
+                         f"got {getattr(x, 'type', x)} and {getattr(kernel, 'type', kernel)}")
+    spatial = x.shape[-1 - n : -1]
+    if any(isinstance(d, str) for d in (*spatial, *kernel_shape)):
+        raise ShapeError(f"conv: spatial dims and kernel sizes must be integers, got {x.type} and a kernel of shape "
+                         f"{list(kernel_shape)}; give the Input's spatial dims as numbers")
+    step, distance = sizes("conv", "strides", strides, n), sizes("conv", "dilation", dilation, n)
+    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
+        raise TraceError(f"conv: groups must be an int >= 1, got {groups!r}")
+    low, high = pads("conv", padding, spatial, kernel_shape[:n], step, distance)  # type: ignore[arg-type]
+    attrs = ConvAttrs(step, low, high, distance, groups)
+    return wrap(active().builder.op(CONV, x.value(), value_of(kernel), attrs=attrs))
+
+
+def sizes(owner: str, name: str, given: Any, n: int, least: int = 1) -> tuple[int, ...]:
+    """One number per spatial dim from a number or a sequence of them; TraceError when it is neither."""
+    values = (given,) * n if isinstance(given, int) else tuple(given) if isinstance(given, Sequence) else ()
+    good = len(values) == n and all(isinstance(v, int) and not isinstance(v, bool) and v >= least for v in values)
+    if isinstance(given, str | bool) or not good:
+        raise TraceError(f"{owner}: {name} must be a whole number >= {least}, or {n} of them, got {given!r}")
+    return values
+
+
+def pads(owner: str, padding: Any, spatial: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
+         dilation: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The zeros in front and behind of every spatial dim."""
+    n = len(spatial)
+    if isinstance(padding, str):
+        which = padding.lower()
+        if which == "valid":
+            return (0,) * n, (0,) * n
+        if which == "same":
+            total = [max(0, (-(-size // s) - 1) * s + d * (k - 1) + 1 - size)
+                     for size, k, s, d in zip(spatial, kernel, strides, dilation, strict=True)]
+            return tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
+        raise TraceError(f"{owner}: padding must be 'same', 'valid' or numbers, got {padding!r}")
+    if isinstance(padding, Sequence) and any(isinstance(p, Sequence) for p in padding):
+        pairs = [sizes(owner, "padding", p, 2, 0) for p in padding]
+        if len(pairs) != n:
+            raise TraceError(f"{owner}: padding must have {n} pairs, got {padding!r}")
+        return tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
+    both = sizes(owner, "padding", padding, n, 0)
+    return both, both
+
+
+__all__ = ["Padding", "Sizes", "conv", "pads", "sizes"]
