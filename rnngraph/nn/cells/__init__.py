@@ -12,25 +12,27 @@ from rnngraph.nn.cells.conv_foreign import (
     MXNetConvLSTMCell,
     MXNetConvRNNCell,
 )
+from rnngraph.nn.cells.echo_state import EchoStateCell, ESNCell
+from rnngraph.nn.cells.grid import BidirectionalGridLSTMCell, GridLSTMCell
+from rnngraph.nn.cells.group import GLSTMCell
 from rnngraph.nn.cells.gru import GRUCell
+from rnngraph.nn.cells.independent import IndRNNCell, IndyGRUCell, IndyLSTMCell
+from rnngraph.nn.cells.intersection import IntersectionRNNCell
 from rnngraph.nn.cells.lstm import LSTMCell, LSTMPCell
+from rnngraph.nn.cells.minimal import CFNCell, MGUCell, MinimalGatedUnitCell, MinimalRNNCell
+from rnngraph.nn.cells.nas import NASCell
+from rnngraph.nn.cells.phased import PhasedLSTMCell
 from rnngraph.nn.cells.simple_rnn import SimpleRNNCell
+from rnngraph.nn.cells.sru import SRUCell, SRUv2Cell
 from rnngraph.nn.cells.stacked import StackedCells
+from rnngraph.nn.cells.time_frequency import TimeFreqLSTMCell
+from rnngraph.nn.cells.ugrnn import UGRNNCell
 
 __all__ = [
-    "ContribConvLSTMCell",
-    "ConvGRUCell",
-    "ConvLSTMCell",
-    "ConvRNNCell",
-    "GRUCell",
-    "GluonConvGRUCell",
-    "GluonConvLSTMCell",
-    "GluonConvRNNCell",
-    "LSTMCell",
-    "LSTMPCell",
-    "MXNetConvGRUCell",
-    "MXNetConvLSTMCell",
-    "MXNetConvRNNCell",
-    "SimpleRNNCell",
-    "StackedCells",
+    "BidirectionalGridLSTMCell", "CFNCell", "ContribConvLSTMCell", "ConvGRUCell", "ConvLSTMCell", "ConvRNNCell",
+    "ESNCell", "EchoStateCell", "GLSTMCell", "GRUCell", "GluonConvGRUCell", "GluonConvLSTMCell", "GluonConvRNNCell",
+    "GridLSTMCell", "IndRNNCell", "IndyGRUCell", "IndyLSTMCell", "IntersectionRNNCell", "LSTMCell", "LSTMPCell",
+    "MGUCell", "MXNetConvGRUCell", "MXNetConvLSTMCell", "MXNetConvRNNCell", "MinimalGatedUnitCell",
+    "MinimalRNNCell", "NASCell", "PhasedLSTMCell", "SRUCell", "SRUv2Cell", "SimpleRNNCell", "StackedCells",
+    "TimeFreqLSTMCell", "UGRNNCell",
 ]
