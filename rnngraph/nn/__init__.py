@@ -43,6 +43,7 @@ from rnngraph.nn.cells.conv_foreign import (
 from rnngraph.nn.conv_recurrent import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from rnngraph.nn.core_layers import Activation, Dense, Dropout, Embedding, LayerNormalization, Masking
 from rnngraph.nn.layer import Layer
+from rnngraph.nn.learned_state import LearnedState
 from rnngraph.nn.model import Model, Sequential
 from rnngraph.nn.recurrent import GRU, LSTM, RNN, SimpleRNN
 from rnngraph.nn.scan import scan
@@ -103,6 +104,7 @@ __all__ = [
     "LSTMPCell",
     "Layer",
     "LayerNormalization",
+    "LearnedState",
     "MGUCell",
     "MXNetConvGRUCell",
     "MXNetConvLSTMCell",
