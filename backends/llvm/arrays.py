@@ -14,7 +14,7 @@ import numpy as np
 
 from rnngraph.backends.llvm.layout import ALIGN, aligned
 from rnngraph.errors import CompileError
-from rnngraph.ir import Array, Dims, Interpreter, Op, Value, resolve
+from rnngraph.ir import BOOL, F32, Array, Dims, Interpreter, Op, Value, resolve
 from rnngraph.ir.ops import AxisAttrs, ConcatAttrs, ConstAttrs, TransposeAttrs
 from rnngraph.phases.memory import MemoryPlan, Where
 
@@ -38,17 +38,22 @@ class Arrays:
         self.found: dict[Value, Array] = {}
         self.templates: list[tuple[int, int, tuple[str, int]]] = []  # start, end, which
         self.outputs = [self._template(v, ("out", k)) for k, v in enumerate(outputs)]
+        self.bytes = 0  # of own buffers
+        self.flags: dict[int, Array] = {}  # bool inputs, by number, as the numbers 0 and 1 that native code reads
         for k, v in enumerate(inputs):
-            self.found[v] = self._template(v, ("in", k))
+            if v.type.dtype is BOOL:
+                shape = resolve(v.shape, dims)
+                self.flags[k] = self.buffer(shape or (1,)).reshape(shape)
+            self.found[v] = self.flags[k] if k in self.flags else self._template(v, ("in", k))
         for k, v in enumerate(outputs):
             p = plan.placements.get(v)
             if p is not None and p.where is Where.OUTPUT and v not in self.found:
                 self.found[v] = self.outputs[k]
         self.views = Interpreter(dims)
-        self.bytes = 0  # of own buffers
 
     def _template(self, v: Value, which: tuple[str, int]) -> Array:
-        array = np.empty(resolve(v.shape, self.dims), v.type.dtype.numpy)
+        dtype = F32 if v.type.dtype is BOOL else v.type.dtype
+        array = np.empty(resolve(v.shape, self.dims), dtype.numpy)
         start = array.ctypes.data
         self.templates.append((start, start + max(array.nbytes, 1), which))
         return array
@@ -69,7 +74,8 @@ class Arrays:
         p = self.plan.placements.get(v)
         if p is None:
             if v.op is not None and isinstance(v.op.attrs, ConstAttrs):
-                return _padded(v.op.attrs.value.array)
+                array = v.op.attrs.value.array
+                return _padded(array.astype(np.float32) if array.dtype == np.bool_ else array)
             raise CompileError(f"llvm: no placement for value %{v.hint} of type {v.type}")
         if p.where is Where.BUFFER:
             return self.buffer(resolve(v.shape, self.dims) or (1,)).reshape(resolve(v.shape, self.dims))

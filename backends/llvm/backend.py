@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from rnngraph.backends.registry import BuildContext, Constraint, Device, Implementation, Kernel, Machine
 from rnngraph.errors import CompileError
-from rnngraph.ir import F32, Dims, Graph, Op, Rnn, Scan, resolve
+from rnngraph.ir import BOOL, F32, Dims, Graph, Op, Rnn, Scan, resolve
 from rnngraph.ir.table import OPS
 from rnngraph.phases.lanes import Unsupported
 from rnngraph.phases.stages import VIEWS, is_foldable_reshape, rows_stage, scan_stage
@@ -14,12 +14,12 @@ from rnngraph.phases.static import is_static
 from rnngraph.runtime.segments import Segment
 
 COMPUTE = frozenset(name for name, d in OPS.items()
-                    if name == "matmul" or d.tags & {"elementwise", "reduce"})
+                    if name in ("matmul", "cast") or d.tags & {"elementwise", "reduce"})
 
 
 def _floats(op: Op, _: Device) -> bool | str:
     for v in (*op.operands, *op.results):
-        if v.type.dtype is not F32 and not (op.name in ("scan", "rnn") and v.type.dtype.kind == "int"):
+        if v.type.dtype not in (F32, BOOL) and not (op.name in ("scan", "rnn") and v.type.dtype.kind == "int"):
             return f"%{v.hint or v.index} is {v.type}"
     return True
 
@@ -74,7 +74,7 @@ def _no_seconds(op: Op, dims: Dims, machine: Machine) -> float:
     return 0.0
 
 
-FLOATS = Constraint("f32", "native loops compute in f32", _floats)
+FLOATS = Constraint("f32", "native loops compute in f32 and bool", _floats)
 LENGTHS = Constraint("lengths", "lengths come in as an input", _lengths_are_input)
 
 IMPLEMENTATIONS = (

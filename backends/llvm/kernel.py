@@ -22,7 +22,7 @@ from rnngraph.backends.llvm.plan import Plan, PlanKey, SegmentCode, StageCode, p
 from rnngraph.backends.llvm.pool import Pool, available_cores, run_alone, runtime_object
 from rnngraph.backends.llvm.signature import generator_version, signature
 from rnngraph.backends.llvm.stage import ENTRY, emit_stage
-from rnngraph.ir import Array, Dims, Value
+from rnngraph.ir import BOOL, Array, Dims, Value
 from rnngraph.phases.memory import MemoryPlan
 from rnngraph.phases.stages import Schedule
 
@@ -82,7 +82,8 @@ class NativeKernel:
         if self.pool is not None:
             pace.took(time.perf_counter() - start, shared=shared)
         self.give(plan)
-        return outputs
+        return [a.astype(np.bool_) if v.type.dtype is BOOL else a
+                for v, a in zip(self.code.outputs, outputs, strict=True)]
 
     def pace(self, dims: Dims) -> Pace:
         """What is known of calls with these sizes."""

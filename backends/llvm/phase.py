@@ -16,7 +16,7 @@ from rnngraph.backends.llvm.layout import ALIGN, ROW_BLOCK, Tiling, group_offset
 from rnngraph.backends.llvm.multiply import call_pair, call_rows, most_rows
 from rnngraph.backends.llvm.row_scalars import RowScalars
 from rnngraph.backends.llvm.vector import F32, I64, PTR, VOID, Builder, Emit, Function, IRValue
-from rnngraph.backends.llvm.vmath import LOWERINGS
+from rnngraph.backends.llvm.vmath import cast, lowered, typed
 from rnngraph.phases.hazards import CarryMode
 from rnngraph.phases.instances import Instance, Kind, Leaf, Source, walk
 from rnngraph.phases.partition import Phase, Store, evaluated
@@ -258,12 +258,14 @@ class PhaseEmitter:
         memo: dict[Instance, IRValue] = {}
         for i in self.order:  # operands first, so that evaluation never goes deep
             self.eval(b, i, place, memo, root=i.level >= self.phase.level)
+        e = self.e
         values = [self.eval(b, s.instance, place, memo, root=True) for s in self.phase.stores]
         reduced = [self.eval(b, r.args[0], place, memo, root=True) for r in self.phase.reduces]
         active = None
         if self.lengths is not None:
-            length = self.e.load(b, self.e.at(b, self.lengths, place.row, I64), I64, align=8)
+            length = e.load(b, e.at(b, self.lengths, place.row, I64), I64, align=8)
             active = b.icmp_signed("<", self.at.t, length)
+        values = [cast(e, b, v, F32) for v in values]  # memory holds numbers
         values = [v if active is None else self.keep(b, s, v, active, place)
                   for s, v in zip(self.phase.stores, values, strict=True)]
         for s, value in zip(self.phase.stores, values, strict=True):
@@ -275,7 +277,7 @@ class PhaseEmitter:
         if i not in memo:
             spilled = self.partition.spilled.get(i)
             if spilled is not None and not root and i.level < self.phase.level:
-                memo[i] = self.read(b, Leaf(Source.TEMPORARY, spilled), 0, place)
+                memo[i] = typed(self.e, b, i, self.read(b, Leaf(Source.TEMPORARY, spilled), 0, place))
             else:
                 memo[i] = self.compute(b, i, place, memo)
         return memo[i]
@@ -283,14 +285,14 @@ class PhaseEmitter:
     def compute(self, b: Builder, i: Instance, place: Place, memo: dict[Instance, IRValue]) -> IRValue:
         e = self.e
         if i.kind is Kind.SPLAT:
-            return e.const(i.number)
+            return typed(e, b, i, e.const(i.number))
         if i.kind is Kind.LOAD:
             assert i.leaf is not None
-            return self.read(b, i.leaf, i.off, place)
+            return typed(e, b, i, self.read(b, i.leaf, i.off, place))
         if i.kind is Kind.ROW_SPLAT:
             k = self.phase.row_scalars.index(i.args[0])
             address = e.at(b, self.scalars, b.add(b.mul(self.capacity, e.num(k)), place.row))
-            return e.splat(b, e.load(b, address, F32))
+            return typed(e, b, i, e.splat(b, e.load(b, address, F32)))
         if i.kind is Kind.MATMUL:
             for g, group in enumerate(self.phase.groups):
                 if i in group.parts:
@@ -298,7 +300,7 @@ class PhaseEmitter:
                     return e.load(b, e.at(b, place.sums[g], b.mul(at, e.num(e.W))), align=e.W * 4)
             raise AssertionError("a matmul that no group of its phase computes")
         args = [self.eval(b, a, place, memo, root=False) for a in i.args]
-        return LOWERINGS[i.op.name](e, b, *args)
+        return lowered(e, b, i, args)
 
     def read(self, b: Builder, leaf: Leaf, off: int, place: Place) -> IRValue:
         e = self.e

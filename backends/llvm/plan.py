@@ -362,6 +362,8 @@ class Plan:
         for value, buffer in self.lengths.items():
             given = inputs[self.code.inputs.index(value)]
             buffer[: len(given)] = given
+        for k, flags in self.arrays.flags.items():
+            flags[...] = inputs[k]
         return outputs
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rnngraph.backends.llvm.vector import F32, Builder, IRValue
-from rnngraph.backends.llvm.vmath import LOWERINGS
+from rnngraph.backends.llvm.vmath import LOWERINGS, cast, lowered, typed
 from rnngraph.phases.instances import Instance, Kind, Source, postorder
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class RowScalars:
                 self.eval(b, i, rows.index, memo)
             for k, i in enumerate(p.phase.row_scalars):
                 value = self.eval(b, i, rows.index, memo)
-                e.store(b, value, e.at(b, p.scalars, b.add(b.mul(p.capacity, e.num(k)), rows.index)), mask=own)
+                at = e.at(b, p.scalars, b.add(b.mul(p.capacity, e.num(k)), rows.index))
+                e.store(b, cast(e, b, value, F32), at, mask=own)
 
     def eval(self, b: Builder, i: Instance, row: IRValue, memo: dict[Instance, IRValue]) -> IRValue:
         if i not in memo:
@@ -41,12 +42,12 @@ class RowScalars:
 
     def compute(self, b: Builder, i: Instance, row: IRValue, memo: dict[Instance, IRValue]) -> IRValue:
         if i.kind is Kind.SPLAT:
-            return self.e.const(i.number)
+            return typed(self.e, b, i, self.e.const(i.number))
         if i.kind is Kind.LOAD:
-            return self.gather(b, i, row)
+            return typed(self.e, b, i, self.gather(b, i, row))
         if i.kind is Kind.REDUCE:
             return self.combine(b, i, row)
-        return LOWERINGS[i.op.name](self.e, b, *(self.eval(b, a, row, memo) for a in i.args))
+        return lowered(self.e, b, i, [self.eval(b, a, row, memo) for a in i.args])
 
     def gather(self, b: Builder, i: Instance, row: IRValue) -> IRValue:
         """W rows' numbers from memory with a row stride; rows beyond the last are read as the last one."""

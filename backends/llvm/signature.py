@@ -51,6 +51,7 @@ def signature(stage: Stage) -> str:
 
 def _instance(number: dict[Instance, int], i: Instance, spilled: str) -> str:
     what = i.op.name if i.kind in (Kind.ELEMENTWISE, Kind.REDUCE) else ""
+    what += f" {i.value.type.dtype}"
     leaf = f"{i.leaf.source.value}:{i.leaf.name}" if i.leaf is not None else ""
     args = " ".join(str(number[a]) for a in i.args)
     pieces = " ".join(f"{number[q.load]}*{q.k}" for q in i.pieces)

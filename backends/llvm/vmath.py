@@ -17,6 +17,8 @@ from llvmlite import ir
 
 from rnngraph.backends.llvm.vector import F32, F64, I1, I32, I64, Builder, Emit, IRType, IRValue, Splat
 from rnngraph.errors import CompileError
+from rnngraph.ir import BOOL
+from rnngraph.phases.instances import Instance
 
 Lowering: TypeAlias = Callable[..., IRValue]  # (emit, builder, *operands) -> result
 
@@ -308,3 +310,13 @@ LOWERINGS: MappingProxyType[str, Lowering] = MappingProxyType({
     "not": lambda e, b, x: b.xor(x, e.const(1, I1)),
     "select": _select,
 })
+
+
+def typed(e: Emit, b: Builder, i: Instance, x: IRValue) -> IRValue:
+    """Numbers from memory as lanes of the instance's type: bool is stored as 0 and 1."""
+    return cast(e, b, x, I1 if i.value.type.dtype is BOOL else F32)
+
+
+def lowered(e: Emit, b: Builder, i: Instance, args: Sequence[IRValue]) -> IRValue:
+    """An elementwise instance on its arguments."""
+    return typed(e, b, i, args[0]) if i.op.name == "cast" else LOWERINGS[i.op.name](e, b, *args)

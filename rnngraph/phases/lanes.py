@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from rnngraph.ir import BOOL, F32, Op, Value
-from rnngraph.ir.ops import BroadcastAttrs, ConcatAttrs, ConstAttrs, ReduceAttrs, SliceAttrs, is_elementwise
+from rnngraph.ir.ops import CAST, BroadcastAttrs, ConcatAttrs, ConstAttrs, ReduceAttrs, SliceAttrs, is_elementwise
 from rnngraph.phases.instances import ROW, Instance, Kind, Leaf, Piece, Source
 from rnngraph.phases.static import is_static
 
@@ -152,7 +152,7 @@ class LaneAnalysis:
 
     def _make(self, v: Value, off: int, n: int) -> Instance:
         if v in self.leaves:
-            self._check_float(v)
+            self._check(v)
             return Instance(Kind.LOAD, v, off, n, leaf=self.leaves[v])
         if v in self.stored:
             level = max(i.level for _, i in self.roots(v)) + 1
@@ -164,9 +164,9 @@ class LaneAnalysis:
         op = v.op
         if op is None:
             raise Unsupported(f"{_name(v)} is not an operand of this loop")
-        if is_elementwise(op):
+        if is_lanewise(op):
             self.lanes_of(v)
-            self._check_float(v, allow_bool=True)
+            self._check(v)
             if op.name == "add" and (joined := self._joined_sum(v, off, n)) is not None:
                 return joined
             args = tuple(self.get(a, off, n) for a in op.operands)
@@ -182,7 +182,7 @@ class LaneAnalysis:
 
     def _matmul(self, op: Op, v: Value, off: int, n: int) -> Instance:
         left, right = op.operands
-        self._check_float(v)
+        self._check(v)
         if right.type.rank != 2 or not is_static(right):
             raise Unsupported(f"the right side of matmul{_of(op)} ({right.type}) is not a constant matrix; "
                               "weights are packed at compile time")
@@ -228,7 +228,7 @@ class LaneAnalysis:
     def _broadcast(self, op: Op, attrs: BroadcastAttrs, off: int, n: int) -> Instance:
         rank, source, v = len(self.rows), op.operands[0], op.result
         self.lanes_of(v)
-        self._check_float(v)
+        self._check(v)
         if attrs.axes == ():
             return self._splat(source, v, off, n)
         if attrs.axes == (rank,):
@@ -261,13 +261,13 @@ class LaneAnalysis:
     def _make_row(self, v: Value) -> Instance:
         if v.shape != self.rows:
             raise Unsupported(f"{_name(v)} has type {v.type}, expected one number per row")
-        self._check_float(v, allow_bool=True)
+        self._check(v)
         if v in self.leaves:
             return Instance(Kind.LOAD, v, 0, ROW, leaf=_role(self.leaves[v], Source.ROW))
         op = v.op
         if op is None:
             raise Unsupported(f"{_name(v)} is not an operand of this loop")
-        if is_elementwise(op):
+        if is_lanewise(op):
             args = tuple(self.get_row(a) for a in op.operands)
             return Instance(Kind.ELEMENTWISE, v, 0, ROW, args, level=max(a.level for a in args))
         rank = len(self.rows)
@@ -285,9 +285,17 @@ class LaneAnalysis:
         arg = self.get(source, 0, self.lanes_of(source))
         return Instance(Kind.REDUCE, v, 0, ROW, (arg,), level=arg.level + 1)
 
-    def _check_float(self, v: Value, *, allow_bool: bool = False) -> None:
-        if v.type.dtype is not F32 and not (allow_bool and v.type.dtype is BOOL):
+    def _check(self, v: Value) -> None:
+        """f32, or bool, which memory holds as the f32 numbers 0 and 1."""
+        if v.type.dtype not in (F32, BOOL):
             raise Unsupported(f"{_name(v)} has dtype {v.type.dtype}; fused loops compute in f32")
+
+
+def is_lanewise(op: Op) -> bool:
+    """Elementwise on f32 and bool lanes; casts between the two are."""
+    if op.opdef is CAST:
+        return all(v.type.dtype in (F32, BOOL) for v in (*op.operands, *op.results))
+    return is_elementwise(op)
 
 
 def _role(leaf: Leaf, source: Source) -> Leaf:

@@ -188,8 +188,6 @@ class _Phases:
             if self.is_cheap(i):
                 needed += [(a, level) for a in i.args]
             else:
-                if i.value.type.dtype is BOOL:
-                    raise Unsupported("a comparison's result crosses a phase boundary")
                 self.spilled[i] = f"spill{len(self.spilled)}"
                 self.temporaries[self.spilled[i]] = i.n
                 needed += [(a, i.level) for a in i.args]

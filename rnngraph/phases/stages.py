@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rnngraph.ir import F32, Dim, Op, Scan, Value
-from rnngraph.ir.ops import BroadcastAttrs, ConcatAttrs, SliceAttrs, is_elementwise
+from rnngraph.ir import BOOL, F32, Dim, Op, Scan, Value
+from rnngraph.ir.ops import BroadcastAttrs, ConcatAttrs, SliceAttrs
 from rnngraph.phases.hazards import CarryMode, barriers, carry_modes
 from rnngraph.phases.instances import Leaf, Source, leaves_of
-from rnngraph.phases.lanes import Unsupported
+from rnngraph.phases.lanes import Unsupported, is_lanewise
 from rnngraph.phases.partition import Partition, partition
 
 VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const"})
@@ -123,7 +123,7 @@ def is_foldable_reshape(op: Op) -> bool:
 
 def is_compute(op: Op) -> bool:
     """Row-wise arithmetic that a rows stage can run."""
-    return is_elementwise(op) or op.name == "matmul" or "reduce" in op.opdef.tags
+    return is_lanewise(op) or op.name == "matmul" or "reduce" in op.opdef.tags
 
 
 def rows_of(op: Op) -> tuple[Dim, ...]:
@@ -134,7 +134,7 @@ def rows_of(op: Op) -> tuple[Dim, ...]:
 
 def _fits_rows(op: Op, rows: tuple[Dim, ...]) -> bool:
     """Whether a compute op can join a stage with these rows, on lanes or as one number per row."""
-    return rows_of(op) == rows or (is_elementwise(op) and op.results[0].shape == rows)
+    return rows_of(op) == rows or (is_lanewise(op) and op.results[0].shape == rows)
 
 
 # --- building -----------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def scan_stage(op: Op) -> Stage:
     fixed = {v: Leaf(Source.CARRY, f"c{i}") for i, v in enumerate(s.carry_args)}
     fixed |= {v: Leaf(Source.SEQUENCE, f"x{i}") for i, v in enumerate(s.x_args)}
     for v in (*s.carry_args, *s.x_args):
-        if v.type.dtype is not F32:
+        if v.type.dtype is not F32 and (v in s.carry_args or v.type.dtype is not BOOL):
             raise Unsupported(f"state or input %{v.hint} of layer {op.layer} has dtype {v.type.dtype}, expected f32")
         if v.shape != rows and v.shape[:-1] != rows:
             raise Unsupported(f"state or input %{v.hint} of layer {op.layer} has type {v.type}; "

@@ -41,8 +41,10 @@ SCANS = {
         scan("%r = reshape %m {shape = [B]} : f32[B] <layer = cell>\n"
              "    %b = broadcast %r {shape = [B, 5], axes = [0]} : f32[B,5]\n    %n = add %h, %b : f32[B,5]",
              V + "%m: f32[1,B]"),
-    "value %m has dtype bool; fused loops compute in f32":
-        scan("%n = select %m, %h, %u : f32[B,5]", V + "%m: bool[B,5]"),
+    "value %m has dtype i32; fused loops compute in f32":
+        scan("%k = eq %m, %m : bool[B,5]\n    %n = select %k, %h, %u : f32[B,5]", V + "%m: i32[B,5]"),
+    "state or input %h of layer cell has dtype bool, expected f32":
+        scan("%n = not %h : bool[B,5]", "%x: f32[T,B,5], %h0: bool[B,5]", "bool[B,5]", sequence="bool[T,B,5]"),
     "value %q has type f32[B,N]; a step computes on [B,n] with a known n":
         scan("%s = slice %u {axis = 1, start = 0, size = 5, step = 1} : f32[B,5]\n    %q = tanh %u : f32[B,N]\n"
              "    %r = slice %q {axis = 1, start = 0, size = 5, step = 1} : f32[B,5]\n    %n = add %r, %s : f32[B,5]",

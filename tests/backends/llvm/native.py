@@ -65,6 +65,9 @@ def error(got: Mapping[str, Array], want: Mapping[str, Array]) -> float:
     for name, expected in want.items():
         assert got[name].shape == expected.shape, name
         assert not np.isnan(got[name]).any(), f"NaN in output {name}"
+        if expected.dtype == np.bool_:
+            assert got[name].dtype == np.bool_
+            expected = expected.astype(np.float64)
         scale = max(1e-3, float(np.abs(expected).max(initial=0.0)))
         worst = max(worst, float(np.abs(got[name] - expected).max(initial=0.0)) / scale)
     return worst
