@@ -24,6 +24,7 @@ from rnngraph.runtime.inputs import InputPlan
 from rnngraph.runtime.model import CompiledModel, Variant
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.segments import Segment, segment
+from rnngraph.runtime.streaming import streaming
 
 PRECISIONS = ("f32",)
 VERIFY = (None, "each", "numeric")
@@ -65,12 +66,14 @@ def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] |
         if isinstance(source, Layer):
             graph = trace(source, inputs, lengths=variant.lengths, initial_state=variant.initial_state,
                           mask=variant.mask, training=training, seed=seed)
-        elif variant != Variant():
-            raise InputError(f"graph {source.name!r} takes {list(source.input_names)}; for lengths=, "
-                             "mask= or initial_state= give the layer itself to compile, or trace it with them")
         else:
-            graph = source
-        return build_program(graph, options, start)
+            graph = _as_it_is(source, variant)
+        if not variant.stream:
+            return build_program(graph, options, start)
+        plan = streaming(graph)
+        program = build_program(plan.graph, options, start)
+        program.stream = plan
+        return program
 
     compiled = CompiledModel(build)
     if dump is not None:
@@ -138,6 +141,14 @@ def build_program(traced: Graph, options: Options, started: float | None = None)
                                            kernels[-1].artifacts))
     report.seconds = time.perf_counter() - started
     return Program(graph, segments, kernels, report, InputPlan(traced))
+
+
+def _as_it_is(graph: Graph, variant: Variant) -> Graph:
+    """A graph is called as it stands, or streamed; InputError when ``variant`` asks for other inputs."""
+    if variant.initial_state or variant.mask or (variant.lengths and not (variant.stream and "lengths" in graph.input_names)):
+        raise InputError(f"graph {graph.name!r} takes {list(graph.input_names)}; for lengths=, mask= or "
+                         "initial_state= give the layer itself to compile, or trace it with them")
+    return graph
 
 
 def _source(model: object, inputs: object) -> Graph | Layer:

@@ -42,6 +42,10 @@ class InputError(RnngraphError, ValueError):
     """An array given to a compiled model does not fit: shape, dtype, lengths or name."""
 
 
+class StreamError(RnngraphError):
+    """A model cannot run step by step, or a stream is used in a way that it cannot be."""
+
+
 class ImportModelError(RnngraphError):
     """A foreign model or weight file could not be read."""
 

@@ -18,7 +18,7 @@ from rnngraph.backends.llvm.cpu import CpuTarget
 from rnngraph.backends.llvm.layout import pack, tilings
 from rnngraph.backends.llvm.microkernel import library
 from rnngraph.backends.llvm.pace import Pace
-from rnngraph.backends.llvm.plan import Plan, PlanKey, SegmentCode, StageCode, plan_key
+from rnngraph.backends.llvm.plan import NOTHING, Plan, PlanKey, SegmentCode, StageCode, plan_key
 from rnngraph.backends.llvm.pool import Pool, available_cores, run_alone, runtime_object
 from rnngraph.backends.llvm.signature import generator_version, signature
 from rnngraph.backends.llvm.stage import ENTRY, emit_stage
@@ -48,6 +48,7 @@ class NativeKernel:
             stages.append(StageCode(entry, Slots(stage), cut, weights))
         copy = self.link(f"copy {generator_version()}", functools.partial(copying.emit_copy, target), copying.ENTRY)
         self.code = SegmentCode(schedule, memory, tuple(inputs), tuple(outputs), stages, copy)
+        self.flags = any(v.type.dtype is BOOL for v in outputs)
         self.machine = machine(target)
         self.plans: OrderedDict[PlanKey, list[Plan]] = OrderedDict()
         self.paces: dict[PlanKey, Pace] = {}
@@ -63,13 +64,19 @@ class NativeKernel:
 
     def run(self, dims: Dims, inputs: Sequence[Array]) -> list[Array]:
         """Arrays in the segment's input order to arrays in its output order."""
+        return self.run_into(dims, inputs, ())
+
+    def run_into(self, dims: Dims, inputs: Sequence[Array], outputs: Sequence[Array | None],
+                 addresses: Mapping[int, int] = NOTHING) -> list[Array]:
+        """As `run`; where ``outputs`` holds an array (C-contiguous, of the output's type, no input's memory), that
+        output is written there. ``addresses``: those of some arrays, by `id`."""
         arrays = [_plain(a) for a in inputs]
         pace = self.pace(dims)
         pool = self.pool if self.pool is not None and pace.share() and self.pool.try_acquire() else None
         shared = False
         try:
             plan = self.take(dims, self.threads if pool is not None else 1)
-            outputs = plan.bind(arrays)
+            results = plan.bind(arrays, outputs, addresses)
             start = time.perf_counter()
             if pool is not None and plan.job.participants > 1:
                 pool.run(plan.job)
@@ -82,8 +89,10 @@ class NativeKernel:
         if self.pool is not None:
             pace.took(time.perf_counter() - start, shared=shared)
         self.give(plan)
+        if not self.flags:
+            return results
         return [a.astype(np.bool_) if v.type.dtype is BOOL else a
-                for v, a in zip(self.code.outputs, outputs, strict=True)]
+                for v, a in zip(self.code.outputs, results, strict=True)]
 
     def pace(self, dims: Dims) -> Pace:
         """What is known of calls with these sizes."""

@@ -5,7 +5,7 @@ Per call only the addresses of inputs and outputs are written into the tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -26,6 +26,7 @@ from rnngraph.phases.memory import MemoryPlan
 from rnngraph.phases.stages import Carry, Schedule, Stage
 
 ROW_PAD = 16
+NOTHING: Mapping[int, int] = {}
 PlanKey: TypeAlias = tuple[tuple[str, int], ...]
 
 Copy = tuple[Value, Value, int]  # a part, the join that it is copied into, its place
@@ -350,18 +351,23 @@ class Plan:
 
     # --- a call -----------------------------------------------------------------------------------------------------
 
-    def bind(self, inputs: Sequence[Array]) -> list[Array]:
-        """Write this call's addresses; returns the fresh outputs. The inputs are C-contiguous."""
-        outputs = [np.empty(s, np.float32) for s in self.shapes]
-        arrays = {"in": inputs, "out": outputs}
+    def bind(self, inputs: Sequence[Array], given: Sequence[Array | None] = (),
+             known: Mapping[int, int] = NOTHING) -> list[Array]:
+        """Write this call's addresses; returns the outputs: those ``given``, and fresh ones. All are C-contiguous.
+
+        ``known`` are the addresses of arrays that live on from call to call, by `id`."""
+        outputs = [np.empty(s, np.float32) for s in self.shapes] if not given else [
+            np.empty(s, np.float32) if g is None else g for s, g in zip(self.shapes, given, strict=True)]
+        arrays: dict[str, Sequence[Array]] = {"in": inputs, "out": outputs}
         words = self.writable
         for (kind, k), places in self.patches:
-            base = arrays[kind][k].__array_interface__["data"][0]
+            array = arrays[kind][k]
+            base = known.get(id(array)) or array.__array_interface__["data"][0]
             for position, offset in places:
                 words[position] = base + offset
         for value, buffer in self.lengths.items():
-            given = inputs[self.code.inputs.index(value)]
-            buffer[: len(given)] = given
+            array = inputs[self.code.inputs.index(value)]
+            buffer[: len(array)] = array
         for k, flags in self.arrays.flags.items():
             flags[...] = inputs[k]
         return outputs

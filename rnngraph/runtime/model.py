@@ -13,6 +13,8 @@ from rnngraph.errors import InputError
 from rnngraph.ir import Array, resolve
 from rnngraph.report import Report
 from rnngraph.runtime.program import Program
+from rnngraph.runtime.session import Session
+from rnngraph.runtime.states import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +24,16 @@ class Variant:
     lengths        every row has a length
     initial_state  the states come in with the call
     mask           every step of every row has a flag
+    stream         all states come in and go out: see `rnngraph.runtime.streaming`
     """
 
     lengths: bool = False
     initial_state: bool = False
     mask: bool = False
+    stream: bool = False
 
 
 Build: TypeAlias = Callable[[Variant], Program]
-State: TypeAlias = Mapping[str, object] | Sequence[object] | Array
 
 
 class CompiledModel:
@@ -62,9 +65,10 @@ class CompiledModel:
         """The variant without lengths and initial state."""
         return self._variants[Variant()]
 
-    def variant(self, *, lengths: bool = False, initial_state: bool = False, mask: bool = False) -> Program:
+    def variant(self, *, lengths: bool = False, initial_state: bool = False, mask: bool = False,
+                stream: bool = False) -> Program:
         """The program for calls with these arguments; compiled when first asked for."""
-        key = Variant(lengths, initial_state, mask)
+        key = Variant(lengths, initial_state, mask, stream)
         program = self._variants.get(key)
         if program is None:
             with self._lock:
@@ -72,6 +76,27 @@ class CompiledModel:
                 if program is None:
                     program = self._variants[key] = self._build(key)
         return program
+
+    def stream(self, batch: int | None = None, *, lengths: bool = False, mask: bool = False,
+               initial_state: State | None = None, dims: Mapping[str, int] | None = None) -> Session:
+        """A session that runs the model step by step, or chunk by chunk, and keeps the states in between.
+
+        batch          how many rows run side by side: 1 where the model leaves it open
+        lengths        `Session.feed` takes the rows' lengths within a chunk
+        mask           calls take one more input, ``mask``: which of their steps count, bool[batch] or [batch, n]
+        initial_state  where the states start, by name or in order; zeros otherwise, or as the model says
+        dims           sizes of further symbols
+
+        Any number of sessions may run side by side, in threads too. Raises StreamError, naming layer and reason,
+        when steps depend on later ones (Bidirectional, go_backwards, reductions over time, ...).
+
+        >>> import numpy as np, rnngraph as rg
+        >>> compiled = rg.compile(rg.nn.LSTM(4, return_sequences=True), rg.Input(("batch", "time", 3)))
+        >>> session = compiled.stream(batch=2)
+        >>> session.step(np.zeros((2, 3), np.float32)).shape, session.feed(np.zeros((2, 5, 3), np.float32)).shape
+        ((2, 4), (2, 5, 4))
+        """
+        return Session(self.variant(stream=True, lengths=lengths, mask=mask), batch, lengths, initial_state, dims or {})
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from rnngraph.ir import Array, Dims, Graph, Value, evaluate
 from rnngraph.report import Report
 from rnngraph.runtime.inputs import InputPlan
 from rnngraph.runtime.segments import Segment, constant_of
+from rnngraph.runtime.streaming import StreamPlan
 
 
 class Runnable(Protocol):
@@ -43,6 +44,7 @@ class Program:
                  report: Report, plan: InputPlan | None = None) -> None:
         self.graph = graph
         self.report = report
+        self.stream: StreamPlan | None = None  # how to call it step by step, if that is what it is for
         self.plan = plan or InputPlan(graph)  # of the traced graph, whose layers are the user's
         self.input_names = graph.input_names
         self.output_names = graph.output_names

@@ -21,7 +21,7 @@ class Segment:
 
     inputs     values that come from the graph's inputs or from earlier segments (also those that scan bodies
                capture)
-    outputs    values that later segments or the graph's ``return`` use
+    outputs    values that later segments or the graph's ``return`` use; those of the return first, in its order
     constants  results of top-level const ops that the segment uses; they are not among the inputs
     """
 
@@ -84,6 +84,8 @@ def _segment(graph: Graph, backend: str, ops: list[Op]) -> Segment:
     inside = {id(inner) for op in ops for inner in op.walk()}
     used = _outer_operands(graph, ops, inside)
     outputs = [r for op in ops for r in op.results if any(id(user) not in inside for user, _ in r.uses)]
+    place = {v: i for i, v in enumerate(graph.outputs)}
+    outputs.sort(key=lambda v: place.get(v, len(place)))
     return Segment(backend, tuple(ops), tuple(v for v in used if constant_of(v) is None), tuple(outputs),
                    tuple(v for v in used if constant_of(v) is not None))
 
