@@ -145,7 +145,8 @@ def build_program(traced: Graph, options: Options, started: float | None = None)
 
 def _as_it_is(graph: Graph, variant: Variant) -> Graph:
     """A graph is called as it stands, or streamed; InputError when ``variant`` asks for other inputs."""
-    if variant.initial_state or variant.mask or (variant.lengths and not (variant.stream and "lengths" in graph.input_names)):
+    own_lengths = variant.stream and "lengths" in graph.input_names
+    if variant.initial_state or variant.mask or (variant.lengths and not own_lengths):
         raise InputError(f"graph {graph.name!r} takes {list(graph.input_names)}; for lengths=, mask= or "
                          "initial_state= give the layer itself to compile, or trace it with them")
     return graph
