@@ -7,6 +7,7 @@ from rnngraph.nn.cell import Cell
 from rnngraph.nn.cells import (
     BidirectionalGridLSTMCell,
     CFNCell,
+    CoupledInputForgetGateLSTMCell,
     EchoStateCell,
     ESNCell,
     GLSTMCell,
@@ -16,6 +17,9 @@ from rnngraph.nn.cells import (
     IndyGRUCell,
     IndyLSTMCell,
     IntersectionRNNCell,
+    LayerNormGRUCell,
+    LayerNormLSTMCell,
+    LayerNormSimpleRNNCell,
     LSTMCell,
     LSTMPCell,
     MGUCell,
@@ -29,6 +33,7 @@ from rnngraph.nn.cells import (
     StackedCells,
     TimeFreqLSTMCell,
     UGRNNCell,
+    WeightNormLSTMCell,
 )
 from rnngraph.nn.cells.conv import ConvGRUCell, ConvLSTMCell, ConvRNNCell
 from rnngraph.nn.cells.conv_foreign import (
@@ -81,6 +86,7 @@ __all__ = [
     "ConvLSTM3D",
     "ConvLSTMCell",
     "ConvRNNCell",
+    "CoupledInputForgetGateLSTMCell",
     "Dense",
     "Dropout",
     "DropoutCell",
@@ -103,6 +109,9 @@ __all__ = [
     "LSTMCell",
     "LSTMPCell",
     "Layer",
+    "LayerNormGRUCell",
+    "LayerNormLSTMCell",
+    "LayerNormSimpleRNNCell",
     "LayerNormalization",
     "LearnedState",
     "MGUCell",
@@ -127,6 +136,7 @@ __all__ = [
     "TimeFreqLSTMCell",
     "UGRNNCell",
     "VariationalDropoutCell",
+    "WeightNormLSTMCell",
     "ZoneoutCell",
     "activations",
     "cells",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rnngraph.errors import TraceError
@@ -10,6 +11,7 @@ from rnngraph.nn.activations import Activation, to_activation
 from rnngraph.nn.cells.gated import GatedCell, check_bound, check_number, check_range, check_size, gate_parts, plus
 from rnngraph.nn.initializers import Initializer, UnitForgetBias, to_initializer
 from rnngraph.nn.tensor import Tensor
+from rnngraph.nn.weights import Weight
 
 
 class LSTMCell(GatedCell):
@@ -108,11 +110,18 @@ class LSTMCell(GatedCell):
 
     # --- what variants change -----------------------------------------------------------------------------------
 
+    def by_gate(self, weight: Weight) -> Sequence[Tensor]:
+        """The matrices of the gates, from ``kernel`` or ``recurrent_kernel``."""
+        return gate_parts(weight, self.gate_names)
+
+    def projecting(self) -> Tensor:
+        """The matrix [U, P] of the projection."""
+        return self.projection
+
     def sums(self, x: Tensor, h: Tensor) -> dict[str, Tensor]:
         """x W + b + h R of each gate."""
-        parts = zip(self.gate_names, self.dropped_inputs(x), gate_parts(self.kernel, self.gate_names),
-                    self.dropped_states(h), gate_parts(self.recurrent_kernel, self.gate_names), self.biases(),
-                    strict=True)
+        parts = zip(self.gate_names, self.dropped_inputs(x), self.by_gate(self.kernel), self.dropped_states(h),
+                    self.by_gate(self.recurrent_kernel), self.biases(), strict=True)
         return {name: plus(xs @ w, b) + hs @ r for name, xs, w, hs, r, b in parts}
 
     def candidate(self, total: Tensor) -> Tensor:
@@ -131,7 +140,7 @@ class LSTMCell(GatedCell):
         """The output and state of ``o activation(c)``."""
         if self.proj_size is None:
             return h
-        h = h @ self.projection
+        h = h @ self.projecting()
         return h if self.proj_clip is None else ops.clip(h, -self.proj_clip, self.proj_clip)
 
 
