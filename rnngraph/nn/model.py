@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rnngraph.errors import ShapeError, TraceError
+from rnngraph.nn.canonical import RecurrentStack
+from rnngraph.nn.cell import Cell
+from rnngraph.nn.core_layers import Dropout, Masking
 from rnngraph.nn.layer import Layer
 from rnngraph.nn.symbol import Input, Symbol, nodes_before
 from rnngraph.nn.tensor import Tensor, Traced, map_tensors
 
 
-class LayerGroup(Layer):
+class LayerGroup(RecurrentStack):
     """What Sequential and Model share: named layers."""
 
     def pass_mask(self, inputs: Sequence[Tensor], result: Any) -> None:
@@ -76,6 +79,16 @@ class Sequential(LayerGroup):
         """The dtype of the input: the first layer's, or that of the Input."""
         return self.inputs[0].dtype.name if self.inputs else self._order[0].input_dtype
 
+    def recurrent_cells(self) -> list[list[Cell]]:
+        """Of the layers in a row; TraceError when another layer than dropout stands between recurrent ones."""
+        parts = [[list(cells) for cells in layer.recurrent_cells()] for layer in self._order]
+        found = [i for i, cells in enumerate(parts) if cells]
+        between = [self._order[i] for i in range(found[0], found[-1]) if not parts[i]] if found else []
+        if odd := [layer.name for layer in between if not isinstance(layer, Dropout | Masking)]:
+            raise TraceError(f"model {self.path!r}: layer {odd[0]!r} stands between recurrent layers, so that they are "
+                             "no stack; take the weights of each by itself")
+        return [cells for part in parts for cells in part]
+
     def call(self, x: Tensor) -> Any:
         states: list[Tensor] = []
         outputs: list[Tensor] = [x]
@@ -121,6 +134,10 @@ class Model(LayerGroup):
             if symbol.node is None and id(symbol) not in known:
                 raise TraceError(f"Model: the outputs depend on {symbol!r}, which is not among the inputs "
                                  f"({', '.join(map(repr, self.inputs))})")
+
+    def recurrent_cells(self) -> list[list[Cell]]:
+        raise TraceError(f"model {self.path!r}: calls in a graph are no stack of layers; take the weights of each "
+                         f"layer by itself, with get_layer(name): {', '.join(self.children())}")
 
     def call(self, *inputs: Any) -> Any:
         given = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list | tuple) else list(inputs)

@@ -8,11 +8,11 @@ from typing import Any, TypedDict, Unpack
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import TensorType, Value
 from rnngraph.nn.activations import Activation
+from rnngraph.nn.canonical import RecurrentStack
 from rnngraph.nn.cell import Cell, States
 from rnngraph.nn.cells import GRUCell, LSTMCell, SimpleRNNCell, StackedCells
 from rnngraph.nn.context import active
 from rnngraph.nn.initializers import Initializer, IntShape
-from rnngraph.nn.layer import Layer
 from rnngraph.nn.loop import Loop
 from rnngraph.nn.masks import hand_on, time_mask
 from rnngraph.nn.tensor import Tensor, wrap
@@ -30,7 +30,7 @@ class SequenceOptions(TypedDict, total=False):
     name: str | None
 
 
-class RNN(Layer):
+class RNN(RecurrentStack):
     """Run a cell over the time axis of [batch, time, features].
 
     cell                  a `Cell`, or a list of cells (which become `StackedCells`)
@@ -69,6 +69,9 @@ class RNN(Layer):
 
     def children(self) -> Mapping[str, Cell]:
         return {"": self.cell}
+
+    def recurrent_cells(self) -> list[list[Cell]]:
+        return [[cell] for cell in (self.cell.cells if type(self.cell) is StackedCells else [self.cell])]
 
     @property
     def time_axis(self) -> int:

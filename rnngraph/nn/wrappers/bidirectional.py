@@ -7,8 +7,9 @@ from typing import Any
 
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.nn import ops
+from rnngraph.nn.canonical import RecurrentStack
+from rnngraph.nn.cell import Cell
 from rnngraph.nn.context import active
-from rnngraph.nn.layer import Layer
 from rnngraph.nn.masks import hand_on
 from rnngraph.nn.recurrent import RNN
 from rnngraph.nn.tensor import Tensor, wrap
@@ -16,7 +17,7 @@ from rnngraph.nn.tensor import Tensor, wrap
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
 
 
-class Bidirectional(Layer):
+class Bidirectional(RecurrentStack):
     """Run ``layer`` forwards and a copy of it, or ``backward_layer``, backwards, and merge the outputs.
 
     merge_mode: "concat" (default) of the features, "sum", "mul", "ave", or None for both outputs. The children
@@ -56,6 +57,13 @@ class Bidirectional(Layer):
 
     def children(self) -> Mapping[str, RNN]:
         return {"forward": self.forward, "backward": self.backward}
+
+    def recurrent_cells(self) -> list[list[Cell]]:
+        forward, backward = (child.recurrent_cells() for child in self.children().values())
+        if len(forward) != 1 or len(backward) != 1:
+            raise TraceError(f"layer {self.path!r}: stacked cells of two directions meet only at the top; their "
+                             "weights are no stack of bidirectional layers")
+        return [[forward[0][0], backward[0][0]]]
 
     def pass_mask(self, inputs: Sequence[Tensor], result: Any) -> None:
         """Nothing to do: `call` has."""
