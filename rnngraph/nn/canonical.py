@@ -93,13 +93,13 @@ def _read_cell(cell: Cell, label: str, weights_only: bool) -> RecurrentWeights:
     if not arrays:
         raise TraceError(f"{label} has no weights yet; build it first: layer.build(input_shape)")
     plain = {name: array for name, array in arrays.items() if name in keras.LEAVES}
-    found = keras.read_cells([[plain]], mode, not isinstance(cell, GRUCell) or cell.reset_after)
-    ((one,),) = found.cells
+    after = not isinstance(cell, GRUCell) or cell.reset_after
+    one = keras.read_cell(plain, mode, after)
     if isinstance(cell, LSTMCell):
         one = replace(one, recurrent_bias=_forget(cell, one),
                       projection=arrays["projection"].T if "projection" in arrays else None,
                       peepholes=np.stack([arrays[f"peephole_{g}"] for g in PEEPHOLES]) if cell.peepholes else None)
-    return replace(found, cells=((one,),))
+    return RecurrentWeights(mode, ((one,),), after)
 
 
 def _forget(cell: LSTMCell, weights: CellWeights) -> Array | None:

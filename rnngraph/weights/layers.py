@@ -5,14 +5,16 @@ The layers know their cells (`Layer.recurrent_weights`); this package knows the 
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol, Unpack, runtime_checkable
 
+from rnngraph.errors import TraceError
 from rnngraph.weights.canonical import RecurrentWeights
 from rnngraph.weights.convert import load
 from rnngraph.weights.gates import Array
 from rnngraph.weights.options import Options
 
 
+@runtime_checkable
 class HasRecurrentWeights(Protocol):
     """What has recurrent weights: LSTM, GRU, SimpleRNN, RNN of their cells, Bidirectional, and Sequential of them."""
 
@@ -44,10 +46,8 @@ def assign(layer: HasRecurrentWeights, params: Any, source: str | None = None, *
         >>> layer.weights["kernel"].shape
         (5, 12)
     """
-    if isinstance(params, RecurrentWeights):
-        layer.set_recurrent_weights(params)
-        return
-    layer.set_recurrent_weights(load(params, source or "", **options))
+    weights = params if isinstance(params, RecurrentWeights) else load(params, source or "", **options)
+    _checked(layer).set_recurrent_weights(weights)
 
 
 def extract(layer: HasRecurrentWeights, to: str, *, weights_only: bool = False,
@@ -64,4 +64,10 @@ def extract(layer: HasRecurrentWeights, to: str, *, weights_only: bool = False,
         >>> {name: array.shape for name, array in extract(layer, to="onnx").items()}
         {'W': (1, 9, 5), 'R': (1, 9, 3), 'B': (1, 18)}
     """
-    return layer.recurrent_weights(weights_only).to(to, **options)
+    return _checked(layer).recurrent_weights(weights_only).to(to, **options)
+
+
+def _checked(layer: HasRecurrentWeights) -> HasRecurrentWeights:
+    if not isinstance(layer, HasRecurrentWeights):
+        raise TraceError(f"expected a recurrent layer, a Bidirectional or a Sequential of them, got {layer!r}")
+    return layer

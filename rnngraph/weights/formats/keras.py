@@ -27,13 +27,9 @@ def load(params: dict[str, Array], options: Options) -> RecurrentWeights:
     hidden = matrix(first, "recurrent_kernel").shape[0]
     gates = gates_of(matrix(first, "recurrent_kernel").shape[1], hidden, "keras")
     mode = mode_of(gates, options.get("mode"))
-    return read_cells(found, mode, _reset_after(found, options) if mode == "gru" else True)
-
-
-def read_cells(found: list[list[dict[str, Array]]], mode: str, reset_after: bool) -> RecurrentWeights:
-    """The canonical form of cells in Keras's layout."""
-    return RecurrentWeights(mode, tuple(tuple(_cell(site, mode, reset_after) for site in layer) for layer in found),
-                            reset_after)
+    after = mode != "gru" or _reset_after(found, options)
+    cells = tuple(tuple(read_cell(site, mode, after) for site in layer) for layer in found)
+    return RecurrentWeights(mode, cells, after)
 
 
 def _reset_after(found: list[list[dict[str, Array]]], options: Options) -> bool:
@@ -47,7 +43,8 @@ def _reset_after(found: list[list[dict[str, Array]]], options: Options) -> bool:
     return shown.pop() if shown else given is not False
 
 
-def _cell(site: dict[str, Array], mode: str, reset_after: bool) -> CellWeights:
+def read_cell(site: dict[str, Array], mode: str, reset_after: bool) -> CellWeights:
+    """The weights of one cell from arrays in Keras's layout."""
     w, r = (reorder(matrix(site, name).T, ORDER[mode], GATES[mode]) for name in LEAVES[:2])
     if "bias" not in site:
         return CellWeights(w, r)
