@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from inspect import signature
+from typing import Any
 
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import Dim, Shape, Value
@@ -12,66 +12,22 @@ from rnngraph.nn import calls
 from rnngraph.nn.context import active
 from rnngraph.nn.initializers import IntShape
 from rnngraph.nn.loop import Loop, scanned, unrolled
+from rnngraph.nn.states import States, StateSize, describe
 from rnngraph.nn.tensor import Tensor
-from rnngraph.nn.weights import NAME, WeightOwner
+from rnngraph.nn.weights import WeightOwner
 
-StateSize: TypeAlias = int | Sequence[int | Sequence[int]] | Mapping[str, int | Sequence[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class States:
-    """The states of a cell: names, shapes without the batch, and how ``step`` sees them."""
-
-    names: tuple[str, ...]
-    shapes: tuple[IntShape, ...]
-    structure: type  # Tensor, tuple or dict
-
-    @classmethod
-    def of(cls, cell: Cell) -> States:
-        """What ``cell.state_size`` says; TraceError when it says nothing sensible."""
-        size = getattr(cell, "state_size", None)
-        if isinstance(size, int):
-            return cls(("h",), (_state_shape(cell, size),), Tensor)
-        if isinstance(size, Mapping) and size:
-            if bad := [n for n in size if not isinstance(n, str) or not NAME.fullmatch(n)]:
-                raise TraceError(f"{cell.label}: a state's name is made of letters, digits, '_', '-' and '.', got "
-                                 f"{bad[0]!r}")
-            return cls(tuple(size), tuple(_state_shape(cell, s) for s in size.values()), dict)
-        if isinstance(size, Sequence) and not isinstance(size, str):
-            names = tuple(f"state{i}" for i in range(len(size)))
-            return cls(names, tuple(_state_shape(cell, s) for s in size), tuple)
-        raise TraceError(f"{cell.label}: state_size must be an int, a tuple of ints or shapes, or a dict of "
-                         f"names to them, got {size!r}")
-
-    def pack(self, states: Sequence[Tensor]) -> Any:
-        """States in order -> what ``step`` takes: one tensor, a tuple or a dict."""
-        if self.structure is Tensor:
-            return states[0]
-        return dict(zip(self.names, states, strict=True)) if self.structure is dict else tuple(states)
-
-    def unpack(self, new: Any) -> list[Tensor]:
-        """What ``step`` returned as the new state -> states in order; TraceError when it differs."""
-        expected = {Tensor: "one tensor", dict: f"a dict with {', '.join(self.names)}"}.get(
-            self.structure, f"{len(self.names)} tensors")
-        if self.structure is Tensor:
-            found = [new]
-        elif self.structure is dict:
-            fits = isinstance(new, dict) and set(new) == set(self.names)
-            found = [new[n] for n in self.names] if fits else []
-        else:
-            found = list(new) if isinstance(new, tuple | list) and len(new) == len(self.names) else []
-        if len(found) != len(self.names) or not all(isinstance(t, Tensor) for t in found):
-            raise TraceError(f"step must return {expected} as the new state, got {_describe(new)}")
-        return found
+__all__ = ["Cell", "StateSize", "States"]
 
 
 class Cell(WeightOwner):
     """Base of the cells, the built-in and the user's own: states, weights, and one step.
 
-    state_size  an int (one state [batch, n]), a tuple of ints or shapes, or a dict of names to them; () for none
+    state_size  an int (one state [batch, n]), a tuple of ints or shapes, or a dict of names to them; () for none. They
+                nest: a tuple or dict within is states of its own, but a tuple of ints within is the shape of one
     build       creates the weights with ``self.weight = self.add_weight(name, shape, initializer)``
     input_rank  dims of a step's input without the batch (default 1); above 1 ``build`` gets their sizes as a tuple
-    step        (x [batch, features], state) -> (y, new state); state is a tensor, tuple or dict, as state_size
+    step        (x [batch, features], state) -> (y, new state); state is a tensor, tuple or dict, as state_size. A
+                cell whose step takes ``constants`` gets those of the layer's call, a tuple of tensors (Keras)
 
     A state keeps its shape and dtype; TraceError names the cell otherwise. `Cell(units)` sets state_size. A cell
     is used as `RNN(cell)`, by hand as ``cell(x, states)``, or by `unroll`, on tensors and Inputs. Arrays go to what
@@ -201,7 +157,7 @@ class Cell(WeightOwner):
     def checked_step(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """`step` on states in order, its result checked; every error names the layer and the cell."""
         try:
-            y, new = self._results(self.step(x, States.of(self).pack(states)))
+            y, new = self._results(self._step(x, States.of(self).pack(states)))
             self._check_states(states, new)
             for tensor in (y, *new):
                 tensor.value()  # raises for a tensor of another trace or loop
@@ -218,9 +174,17 @@ class Cell(WeightOwner):
             raise TraceError(self._located(str(e))) from e
         return y, new
 
+    def _step(self, x: Tensor, state: Any) -> Any:
+        """`step`, with the constants of the layer's call where it takes them."""
+        trace = active()
+        if trace.constants and "constants" in signature(self.step).parameters:
+            trace.constants_read = True
+            return self.step(x, state, constants=trace.constants)  # type: ignore[call-arg]  # a user's step has it
+        return self.step(x, state)
+
     def _results(self, result: object) -> tuple[Tensor, list[Tensor]]:
         if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Tensor):
-            raise TraceError(f"step must return (y, new_state) with a tensor y, got {_describe(result)}")
+            raise TraceError(f"step must return (y, new_state) with a tensor y, got {describe(result)}")
         return result[0], States.of(self).unpack(result[1])
 
     def _check_states(self, states: Sequence[Tensor], new: Sequence[Tensor]) -> None:
@@ -234,20 +198,3 @@ class Cell(WeightOwner):
         layer = f"layer {active().path!r}: "
         message = message.removeprefix(layer)
         return message if message.startswith(("layer ", "cell ")) else f"{layer}{self.label}: {message}"
-
-
-def _state_shape(cell: Cell, size: object) -> IntShape:
-    shape = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size,)
-    if not all(isinstance(d, int) and not isinstance(d, bool) and d > 0 for d in shape):
-        raise TraceError(f"{cell.label}: a state's size is a positive int or a tuple of them, got {size!r}")
-    return tuple(d for d in shape if isinstance(d, int))
-
-
-def _describe(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor {value.type}"
-    if isinstance(value, tuple | list):
-        return f"{type(value).__name__} of {len(value)}: ({', '.join(_describe(v) for v in value)})"
-    if isinstance(value, dict):
-        return f"a dict with {', '.join(map(str, value))}"
-    return f"{type(value).__name__} {value!r}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from rnngraph.errors import TraceError
 from rnngraph.ir import BOOL, I32, Array, Block, Builder, Dim, DType, Graph, Shape, TensorType, Value
@@ -61,6 +62,8 @@ class Trace:
     lengths_steps: Dim = 0
     mask: Value | None = None  # the input of the option mask, [time, batch]
     mask_steps: Dim = 0
+    constants: tuple[Any, ...] = ()  # tensors that the steps of the layer being traced may use
+    constants_read: bool = False  # whether some step has
     time_masks: dict[Value, Value] = field(default_factory=dict)  # a tensor -> its mask bool[batch, time]
     mask_lengths: dict[Value, Value] = field(default_factory=dict)  # a mask -> the lengths that it says
     _constants: dict[tuple[int, str], Value] = field(default_factory=dict)
@@ -103,6 +106,19 @@ class Trace:
         finally:
             self.builders.pop()
             self.builder.layer = self.path
+
+    @contextmanager
+    def given(self, constants: Sequence[Any]) -> Iterator[None]:
+        """Steps within may use ``constants``; TraceError when none does."""
+        outer = self.constants, self.constants_read
+        self.constants, self.constants_read = tuple(constants), False
+        try:
+            yield
+            if constants and not self.constants_read:
+                raise TraceError(f"layer {self.path!r}: got constants, but no cell's step takes them; write "
+                                 "step(self, x, state, constants)")
+        finally:
+            self.constants, self.constants_read = outer
 
     @contextmanager
     def over(self, steps: Steps) -> Iterator[None]:

@@ -15,7 +15,7 @@ from rnngraph.nn.context import active
 from rnngraph.nn.initializers import Initializer, IntShape
 from rnngraph.nn.loop import Loop
 from rnngraph.nn.masks import hand_on, time_mask
-from rnngraph.nn.tensor import Tensor, wrap
+from rnngraph.nn.tensor import Tensor, tensors_in, wrap
 
 
 class SequenceOptions(TypedDict, total=False):
@@ -41,11 +41,13 @@ class RNN(RecurrentStack):
     time_major            input and output sequence are [time, batch, ...]
     zero_output_for_mask  past a row's length the output sequence is zero, instead of the row's last output
 
-    A call takes ``initial_state`` and ``mask``. A mask is bool[batch, time] (laid out as the input's first two axes):
-    where it is false, the step leaves the states alone and the output repeats the step before (zeros before the
-    first), or is zero with zero_output_for_mask; so do the last output and a layer that runs backwards (Keras).
-    Without one, the mask that the input has from `Masking`, ``Embedding(mask_zero=True)`` or a layer that passes it
-    on is taken; with return_sequences the output has it too (as it is, even behind go_backwards: Keras).
+    A call takes ``initial_state`` (the states in order, or in the structure that the cell's step sees), ``constants``
+    (tensors that every step gets, where the cell's step takes them: Keras) and ``mask``. A mask is bool[batch, time]
+    (laid out as the input's first two axes): where it is false, the step leaves the states alone and the output
+    repeats the step before (zeros before the first), or is zero with zero_output_for_mask; so do the last output and a
+    layer that runs backwards (Keras). Without one, the mask that the input has from `Masking`,
+    ``Embedding(mask_zero=True)`` or a layer that passes it on is taken; with return_sequences the output has it too
+    (as it is, even behind go_backwards: Keras). Final states are named ``<layer>.<state>``; see `States`.
 
     Raises ShapeError for a wrong rank, feature size or mask, TraceError for a cell that breaks its contract, or for a
     mask and lengths at once.
@@ -78,9 +80,9 @@ class RNN(RecurrentStack):
         """The axis of time in the output sequence."""
         return 0 if self.time_major else 1
 
-    def call(self, x: Tensor, initial_state: Tensor | Sequence[Tensor] | None = None,
-             mask: Tensor | None = None) -> Any:
-        y, states = self.over_time(x, initial_state, mask)
+    def call(self, x: Tensor, initial_state: Any = None,
+             mask: Tensor | None = None, constants: Tensor | Sequence[Tensor] = ()) -> Any:
+        y, states = self.over_time(x, initial_state, mask, constants)
         if self.return_sequences and self.go_backwards:
             y = wrap(active().builder.reverse(y.value(), self.time_axis))
         hand_on(self, x, mask, y)
@@ -89,8 +91,8 @@ class RNN(RecurrentStack):
     def pass_mask(self, inputs: Sequence[Tensor], result: Any) -> None:
         """Nothing to do: `call` has."""
 
-    def over_time(self, x: Tensor, initial_state: Tensor | Sequence[Tensor] | None = None,
-                  mask: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+    def over_time(self, x: Tensor, initial_state: Any = None, mask: Tensor | None = None,
+                  constants: Tensor | Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
         """The output, and the final states; a sequence is in the input's order even when running backwards."""
         trace = active()
         self.cell.ensure_built(self.step_size(x))
@@ -102,7 +104,7 @@ class RNN(RecurrentStack):
         pad = "zero" if self.zero_output_for_mask else "repeat"
         loop = Loop(self.cell, States.of(self.cell), sequence, initial, lengths, self.go_backwards, pad,
                     self.return_sequences, keep)
-        with trace.sequence():
+        with trace.sequence(), trace.given([constants] if isinstance(constants, Tensor) else constants):
             y, finals = self.cell.run(loop, self.unroll)
         if self.return_sequences and not self.time_major:
             y = b.transpose(y, (1, 0, *range(2, y.type.rank)))
@@ -126,13 +128,13 @@ class RNN(RecurrentStack):
         number = trace.use(f"{trace.path}:call")
         return f"{trace.path}.call{number}" if number else trace.path
 
-    def _initial(self, name: str, x: TensorType, given: Tensor | Sequence[Tensor] | None) -> list[Value]:
+    def _initial(self, name: str, x: TensorType, given: Any) -> list[Value]:
         """The initial states: those given, inputs of the graph, or zeros."""
         trace = active()
         states = States.of(self.cell)
         types = [x.with_shape((x.shape[1], *shape)) for shape in states.shapes]
         if given is not None:
-            return self._check_states(states, types, [given] if isinstance(given, Tensor) else list(given))
+            return self._check_states(states, types, _in_order(states, given))
         if trace.options.initial_state:
             return [trace.graph.add_input(t, f"{name}.{n}{'_' if n[-1].isdigit() else ''}0")
                     for n, t in zip(states.names, types, strict=True)]
@@ -146,6 +148,16 @@ class RNN(RecurrentStack):
             if not isinstance(g, Tensor) or g.type != t:
                 raise ShapeError(f"expected {t} as initial state {n!r}, got {getattr(g, 'type', g)}")
         return [g.value() for g in given]
+
+
+def _in_order(states: States, given: Any) -> list[Any]:
+    """States as a user gives them, in the structure of the cell's or in order, as a list."""
+    if isinstance(given, Tensor):
+        return [given]
+    nested = states.flatten(given)
+    if nested is not None and all(isinstance(g, Tensor) for g in nested):
+        return nested
+    return tensors_in(given) if any(isinstance(g, list | tuple | dict) for g in given) else list(given)
 
 
 class SimpleRNN(RNN):

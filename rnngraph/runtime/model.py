@@ -186,9 +186,10 @@ class CompiledModel:
                 raise InputError(f"initial_state: expected one array for each of {list(specs)}, "
                                  f"got {len(items)}")
             return dict(zip(specs, items, strict=True))
-        if unknown := [n for n in state if n not in specs and f"{n}0" not in specs]:
+        names = {n: next((m for m in (n, f"{n}0", f"{n}_0") if m in specs), "") for n in state}
+        if unknown := [n for n in state if not names[n]]:
             raise InputError(f"initial_state: unknown state(s) {unknown}; the model has {list(specs)}")
-        given = {n if n in specs else n + "0": a for n, a in state.items()}
+        given = {names[n]: a for n, a in state.items()}
         if len(given) != len(state):
             raise InputError(f"initial_state: some state is given twice in {list(state)}; the model has {list(specs)}")
         _, dims = self.program.plan.bind([values[n] for n in self.input_names])

@@ -12,6 +12,7 @@ from rnngraph.nn.cell import Cell
 from rnngraph.nn.context import active
 from rnngraph.nn.masks import hand_on
 from rnngraph.nn.recurrent import RNN
+from rnngraph.nn.states import States
 from rnngraph.nn.tensor import Tensor, wrap
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
@@ -68,17 +69,14 @@ class Bidirectional(RecurrentStack):
     def pass_mask(self, inputs: Sequence[Tensor], result: Any) -> None:
         """Nothing to do: `call` has."""
 
-    def call(self, x: Tensor, initial_state: Sequence[Tensor] | None = None, mask: Tensor | None = None) -> Any:
-        if initial_state is not None and len(initial_state) % 2:
-            raise ShapeError(f"expected the forward and the backward initial states, got "
-                             f"{len(initial_state)} tensors")
-        half = 0 if initial_state is None else len(initial_state) // 2
+    def call(self, x: Tensor, initial_state: Any = None, mask: Tensor | None = None,
+             constants: Tensor | Sequence[Tensor] = ()) -> Any:
+        first = None if initial_state is None else self._halves(initial_state)
         outputs: list[Tensor] = []
         states: list[Tensor] = []
         for i, (name, child) in enumerate(self.children().items()):
-            given = None if initial_state is None else initial_state[i * half : (i + 1) * half]
             with active().scope(name):
-                y, finals = child.over_time(x, given, mask)
+                y, finals = child.over_time(x, None if first is None else first[i], mask, constants)
             outputs.append(y)
             states.extend(finals)
         if self.forward.return_sequences and self.forward.go_backwards:
@@ -89,6 +87,16 @@ class Bidirectional(RecurrentStack):
         if not self.forward.return_state:
             return merged
         return (*merged, *states) if isinstance(merged, tuple) else (merged, *states)
+
+    def _halves(self, given: Any) -> tuple[Any, Any]:
+        """The initial states of either direction, given as a pair of structures or all in order."""
+        names = [States.of(child.cell).names for child in self.children().values()]
+        if len(given) == 2 and not all(isinstance(g, Tensor) for g in given):
+            return given[0], given[1]
+        if len(given) != sum(map(len, names)):
+            raise ShapeError(f"expected the forward and the backward initial states, {sum(map(len, names))} tensors, "
+                             f"got {len(given)} tensors")
+        return given[: len(names[0])], given[len(names[0]) :]
 
     def _merge(self, forward: Tensor, backward: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         if self.merge_mode is None:
