@@ -7,7 +7,7 @@ A concat is a join: its operands are written straight into its buffer where poss
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from rnngraph.ir import BOOL, F32, Dim, Op, Scan, Value
@@ -243,7 +243,8 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
     segment = frozenset(ops)
     items: list[Stage | Op] = []
     open_ops: list[Op] = []  # of the rows stage being collected
-    pending: list[Op] = []  # views met meanwhile; they stand behind it
+    pending: list[Op] = []  # lane views of its values; they stand behind it
+    inside = set[Op]()  # both
 
     def close() -> None:
         if open_ops:
@@ -251,19 +252,26 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
         items.extend(pending)
         open_ops.clear()
         pending.clear()
+        inside.clear()
 
     for op in ops:
         if is_compute(op):
-            if open_ops and not _joins(op, rows_of(open_ops[0]), pending):
+            if open_ops and not _fits_rows(op, rows_of(open_ops[0])):
                 close()
             open_ops.append(op)
+            inside.add(op)
         elif op.name == "scan":
             close()
             items.append(scan_stage(op))
         elif op.name in VIEWS or op.name == "concat":
-            if open_ops and not is_lane_view(op, rows_of(open_ops[0])) and _depends(op, open_ops):
+            own = _depends(op, inside)  # other moves stand in front: the stage may read them
+            if own and not is_lane_view(op, rows_of(open_ops[0])):
                 close()
-            (pending if open_ops else items).append(op)
+            if own and open_ops:
+                pending.append(op)
+                inside.add(op)
+            else:
+                items.append(op)
         else:
             raise Unsupported(f"op {op.name} has no native form")
     close()
@@ -280,27 +288,9 @@ def _rows_stages(ops: Sequence[Op], segment: frozenset[Op]) -> list[Stage]:
         return [rows_stage([op], segment) for op in ops]
 
 
-def _depends(op: Op, ops: Sequence[Op]) -> bool:
-    """Whether ``op`` reads, directly or through moves, a result of ``ops``."""
-    wanted, todo, seen = set(ops), [op], set[Op]()
-    while todo:
-        for source in (v.op for v in todo.pop().operands if v.op is not None):
-            if source in wanted:
-                return True
-            if source.name in VIEWS | {"concat"} and source not in seen:
-                seen.add(source)
-                todo.append(source)
-    return False
-
-
-def _joins(op: Op, rows: tuple[Dim, ...], pending: Sequence[Op]) -> bool:
-    """Whether a compute op can go into an open stage with these rows."""
-    return _fits_rows(op, rows) and not _needs_pending(op, pending, rows)
-
-
-def _needs_pending(op: Op, pending: Sequence[Op], rows: tuple[Dim, ...]) -> bool:
-    """Whether ``op`` reads a pending move that its stage cannot look through."""
-    return any(v.op in pending and not (v.op is not None and is_lane_view(v.op, rows)) for v in op.operands)
+def _depends(op: Op, ops: Set[Op]) -> bool:
+    """Whether ``op`` reads a result of ``ops``."""
+    return any(v.op in ops for v in op.operands)
 
 
 def _needed(items: Sequence[Stage | Op], outputs: Sequence[Value]) -> list[Stage | Op]:
