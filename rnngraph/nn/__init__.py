@@ -47,6 +47,7 @@ from rnngraph.nn.cells.conv_foreign import (
 )
 from rnngraph.nn.conv_recurrent import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from rnngraph.nn.core_layers import Activation, Dense, Dropout, Embedding, LayerNormalization, Masking
+from rnngraph.nn.fused import FusedRNN
 from rnngraph.nn.layer import Layer
 from rnngraph.nn.learned_state import LearnedState
 from rnngraph.nn.model import Model, Sequential
@@ -94,6 +95,7 @@ __all__ = [
     "ESNCell",
     "EchoStateCell",
     "Embedding",
+    "FusedRNN",
     "GLSTMCell",
     "GRUCell",
     "GluonConvGRUCell",

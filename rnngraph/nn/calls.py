@@ -11,6 +11,7 @@ from rnngraph.ir import F32, Dim, Shape, TensorType, Value
 from rnngraph.nn.context import active, tracing
 from rnngraph.nn.layer import Layer
 from rnngraph.nn.loop import Loop
+from rnngraph.nn.masks import own_mask, time_mask
 from rnngraph.nn.symbol import Node, Symbol
 from rnngraph.nn.tensor import Tensor, wrap
 
@@ -47,6 +48,9 @@ class CellLayer(Layer):
     def children(self) -> Mapping[str, Cell]:
         return {"": self.cell}
 
+    def pass_mask(self, inputs: Sequence[Tensor], result: Any) -> None:
+        """Nothing to do: `call` has."""
+
     def scope_name(self) -> str:
         return self.path.rsplit("/", 1)[-1]
 
@@ -68,8 +72,10 @@ class CellLayer(Layer):
         sequence = self._sequence(x, how)
         self.cell.ensure_built(self.expect_features(wrap(sequence)))
         initial = [s.value() for s in self._given(states, sequence.type.with_shape(sequence.shape[1:]))]
-        lengths = None if valid_length is None else valid_length.value()
-        loop = Loop(self.cell, self.cell.states, sequence, initial, lengths, False, "zero", True)
+        keep, lengths = None, None if valid_length is None else valid_length.value()
+        if lengths is None and isinstance(x, Tensor):
+            keep, lengths = time_mask(x, None, how.layout == "TNC")
+        loop = Loop(self.cell, self.cell.states, sequence, initial, lengths, False, "zero", True, keep)
         with active().sequence():
             y, finals = self.cell.run(loop, False)
         if not how.merge:
@@ -79,6 +85,8 @@ class CellLayer(Layer):
             outputs = [wrap(b.reshape(b.slice(y, 0, t, 1), y.shape[1:])) for t in range(steps)]
         else:
             outputs = [wrap(b.transpose(y, (1, 0, *range(2, y.type.rank))) if how.layout == "NTC" else y)]
+            if isinstance(x, Tensor) and (mask := own_mask(x, None)) is not None:
+                active().time_masks[outputs[0].value()] = mask
         return (*outputs, *map(wrap, finals))
 
     def _sequence(self, x: Any, how: Unroll) -> Value:

@@ -156,12 +156,15 @@ class Trace:
         return self._uses[name] - 1
 
     def random_mask(self, builder: Builder, shape: Shape, rate: float, dtype: DType) -> Value:
-        """A dropout mask; its seed follows from the trace's seed, the layer's path and the use's number."""
+        """A dropout mask, with a seed of its own."""
+        return builder.op(ir_ops.RANDOM_MASK, attrs=ir_ops.RandomMaskAttrs(self.mask_seed(), rate, shape, dtype),
+                          hint="mask")
+
+    def mask_seed(self) -> int:
+        """The seed of a dropout mask: it follows from the trace's seed, the layer's path and the use's number."""
         number = self.use(f"{self.path}:mask")
         digest = hashlib.sha256(f"{self.options.seed}/{self.path}/{number}".encode()).digest()
-        seed = int.from_bytes(digest[:4], "little") >> 1
-        return builder.op(ir_ops.RANDOM_MASK, attrs=ir_ops.RandomMaskAttrs(seed, rate, shape, dtype),
-                          hint="mask")
+        return int.from_bytes(digest[:4], "little") >> 1
 
     def sequence_mask(self, kind: str, shape: Shape, rate: float, dtype: DType) -> Value:
         """A mask of the graph's block, the same in every step of the current sequence."""

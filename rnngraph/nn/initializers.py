@@ -85,16 +85,17 @@ class Orthogonal:
 
 @dataclass(frozen=True, slots=True)
 class UnitForgetBias:
-    """A bias of ``gates`` equal parts: ``base``, but 1 at the forget gate ``index`` (Jozefowicz et al. 2015)."""
+    """A bias of ``gates`` equal parts: ``base``, but ``value`` at the forget gate ``index`` (Jozefowicz et al.)."""
 
     base: Initializer
     index: int = 1
     gates: int = 4
+    value: float = 1.0
 
     def __call__(self, shape: IntShape, rng: np.random.Generator) -> Array:
         bias = np.array(self.base(shape, rng))
         units = shape[-1] // self.gates
-        bias[..., self.index * units : (self.index + 1) * units] = 1.0
+        bias[..., self.index * units : (self.index + 1) * units] = self.value
         return bias
 
 
