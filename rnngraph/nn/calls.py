@@ -61,7 +61,7 @@ class CellLayer(Layer):
         if not self.cell.steppable:
             raise TraceError(f"layer {active().path!r}: {self.cell.label} has no single steps; use "
                              "cell.unroll(length, inputs)")
-        self.cell.ensure_built(self.expect_features(x))
+        self.cell.build_for(x.shape)
         with active().sequence((id(self), sequence)):
             y, new = self.cell.checked_step(x, self._given(states, x.type))
         return (y, *new)
@@ -70,7 +70,7 @@ class CellLayer(Layer):
                    how: Unroll) -> tuple[Tensor, ...]:
         b = active().builder
         sequence = self._sequence(x, how)
-        self.cell.ensure_built(self.expect_features(wrap(sequence)))
+        self.cell.build_for(sequence.shape[1:])
         initial = [s.value() for s in self._given(states, sequence.type.with_shape(sequence.shape[1:]))]
         keep, lengths = None, None if valid_length is None else valid_length.value()
         if lengths is None and isinstance(x, Tensor):
@@ -166,10 +166,10 @@ def begin_state(cell: Cell, batch: Dim, func: Callable[[str, Shape], Tensor] | N
     """`Cell.begin_state`."""
     states = cell.states
     named = [(n, (batch, *s)) for n, s in zip(states.names, states.shapes, strict=True)]
-    return [_zeros(shape) if func is None else func(name, shape) for name, shape in named]
+    return [zeros(shape) if func is None else func(name, shape) for name, shape in named]
 
 
-def _zeros(shape: Shape) -> Tensor:
+def zeros(shape: Shape) -> Tensor:
     """Zeros of the running trace; outside of one, a symbol that makes them in each."""
     type = TensorType(F32, shape)
-    return wrap(active().builder.zeros(type)) if tracing() else Symbol(type, Node(_zeros, (shape,), {}))
+    return wrap(active().builder.zeros(type)) if tracing() else Symbol(type, Node(zeros, (shape,), {}))

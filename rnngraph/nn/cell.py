@@ -154,6 +154,14 @@ class Cell(WeightOwner):
             what = "features" if self.input_rank == 1 else "as the size of an input"
             raise ShapeError(f"{self.label} was built for {self._input_size} {what}, got {input_size}")
 
+    def build_for(self, shape: Shape) -> None:
+        """Build for a step's input of this shape, batch included; ShapeError unless it has `input_rank` known dims."""
+        sizes = tuple(d for d in shape[1:] if isinstance(d, int) and d > 0)
+        if len(shape) != 1 + self.input_rank or len(sizes) != self.input_rank:
+            raise ShapeError(f"{self.label}: expected a step's input [batch, {self.input_rank} known dims], got "
+                             f"[{', '.join(map(str, shape))}]")
+        self.ensure_built(sizes[0] if self.input_rank == 1 else sizes)
+
     def checked_step(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """`step` on states in order, its result checked; every error names the layer and the cell."""
         try:

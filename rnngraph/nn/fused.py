@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import RNN, Array, Dim, RnnAttrs, Value, make_op
 from rnngraph.ir.rnn import GATES
 from rnngraph.nn import ops
+from rnngraph.nn.calls import zeros
 from rnngraph.nn.cell import Cell
 from rnngraph.nn.cells.gated import check_number, check_rate, check_size, plus
 from rnngraph.nn.context import active
@@ -20,8 +22,10 @@ from rnngraph.nn.loop import Loop, scanned
 from rnngraph.nn.masks import own_mask, time_mask
 from rnngraph.nn.tensor import Tensor, wrap
 from rnngraph.nn.wrappers import SequentialCell
+from rnngraph.weights import Options, convert
 
 LAYOUTS = ("NTC", "TNC")
+_PART = re.compile(r"[lr]\d+_(i2h|h2h|h2r)_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +50,13 @@ class FusedRNN(Layer):
     layout          of the input and the output: "NTC" [batch, time, features] (default) or "TNC"
     get_next_state  return (output, h [layers * directions, batch, hidden][, c]), else the output alone
     forget_bias     where the bias of an LSTM's forget gate starts (MXNet: 1)
-    projection      LSTM: h is (o tanh(c)) P of this size (gluon's projection_size, PyTorch's proj_size). It is not
-                    part of the node: such layers are scans
+    projection      LSTM: h is (o tanh(c)) P of this size (gluon's projection_size, PyTorch's proj_size)
     prefix          how the weights' names begin; None takes ``<mode>_``, as MXNet
 
     Weights, per layer and direction as MXNet names and stores them: ``{prefix}l0_i2h_weight`` [G*H, I],
     ``l0_h2h_weight`` [G*H, H], ``l0_h2r_weight`` [P, H] with a projection, ``l0_i2h_bias``, ``l0_h2h_bias`` [G*H]; "r0"
     for backward directions. Gates: LSTM i, f, c, o; GRU r, z, n. Past a row's length the output is zero. `unfuse` gives
-    cells. A mask that is not known to say lengths makes scans as well.
+    cells. Under a mask that is not known to say lengths the layers are scans.
 
     Raises TraceError for arguments out of their range, ShapeError for sizes.
 
@@ -202,6 +205,57 @@ class FusedRNN(Layer):
                               zip(made.parts(), parts, strict=True) for kind, array in arrays.items()})
         return made
 
+    def begin_state(self, batch: Dim = "batch") -> list[Tensor]:
+        """Zero states [layers * directions, batch, size], as MXNet's begin_state."""
+        return [zeros(tuple(batch if d == "batch" else d for d in s["shape"])) for s in self.state_info]
+
+    def unroll(self, length: int | None, inputs: Any, begin_state: Sequence[Tensor] | None = None,
+               layout: str | None = None, merge_outputs: bool | None = None) -> tuple[Any, list[Tensor]]:
+        """(outputs, states) as FusedRNNCell.unroll of MXNet: see `Cell.unroll`; [] as states without get_next_state.
+
+        ``inputs`` are in ``layout`` (None: that of this layer), or a list of one tensor [batch, features] per step.
+        """
+        layout = self.layout if layout is None else layout
+        if layout not in LAYOUTS:
+            raise TraceError(f"layer {self.path!r}: layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+        axis = layout.index("T")
+        if isinstance(inputs, list | tuple):
+            inputs = ops.concat([ops.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:])) for x in inputs], axis)
+        steps = inputs.shape[axis] if isinstance(inputs, Tensor) and inputs.rank == 3 else None
+        if length is not None and steps != length:
+            raise ShapeError(f"layer {self.path!r}: expected inputs of {length} steps in layout {layout}, got "
+                             f"{inputs!r}")
+        turned = layout != self.layout
+        result = self(ops.transpose(inputs, (1, 0, 2)) if turned else inputs, begin_state)
+        y, *states = result if isinstance(result, tuple) else (result,)
+        y = ops.transpose(y, (1, 0, 2)) if turned else y
+        if merge_outputs is False:
+            if not isinstance(steps, int):
+                raise ShapeError(f"layer {self.path!r}: merge_outputs=False needs an integer number of steps, got "
+                                 f"{steps!r}")
+            y = [y[(slice(None),) * axis + (t,)] for t in range(steps)]
+        return y, states
+
+    def unpack_weights(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """``args`` with MXNet's flat array ``{prefix}parameters`` replaced by the arrays of each gate (MXNet)."""
+        return self._repacked(args, "mxnet", "mxnet_unpacked")
+
+    def pack_weights(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """The inverse of `unpack_weights`: the arrays of each gate, ``{prefix}l0_i2h_i_weight``, as one flat array."""
+        return self._repacked(args, "mxnet_unpacked", "mxnet")
+
+    def _repacked(self, args: Mapping[str, Any], source: str, to: str) -> dict[str, Any]:
+        flat = f"{self.prefix}parameters"
+        mine = {n for n in args if (n == flat if source == "mxnet" else _PART.match(n.removeprefix(self.prefix)))
+                and n.startswith(self.prefix)}
+        options: Options = {"mode": self.mode, "prefix": self.prefix}
+        if source == "mxnet":
+            options |= {"hidden": self.hidden, "layers": self.num_layers, "directions": self.directions}
+            if self.projection is not None:
+                options["projection"] = self.projection
+        made = convert({n: args[n] for n in sorted(mine)}, source, to, target={"prefix": self.prefix}, **options)
+        return {**{n: a for n, a in args.items() if n not in mine}, **made}
+
     # --- the computation ----------------------------------------------------------------------------------------
 
     def call(self, x: Tensor, initial_state: Tensor | Sequence[Tensor] | None = None,
@@ -212,7 +266,7 @@ class FusedRNN(Layer):
         sequence = x.value() if time_major else b.transpose(x.value(), (1, 0, 2))
         keep, lengths = time_mask(x, mask, time_major)
         initial = self._initial(sequence, initial_state)
-        run = self._node if self.projection is None and keep is None else self._scans
+        run = self._node if keep is None else self._scans
         y, *states = run(sequence, initial, lengths, keep)
         out = wrap(y if time_major else b.transpose(y, (1, 0, 2)))
         if (given := own_mask(x, mask)) is not None:
@@ -245,18 +299,19 @@ class FusedRNN(Layer):
         rate = self.dropout if trace.options.training and self.num_layers > 1 else 0.0
         seeds = tuple(trace.mask_seed() for _ in range(self.num_layers - 1)) if rate else ()
         attrs = RnnAttrs(self.mode, self.hidden, self.num_layers, "bidirectional" if self.bidirectional else "forward",
-                         lengths=lengths is not None, dropout=rate, seeds=seeds)
-        weights = [t.value() for part in self.parts() for t in self._tensors(part)]
+                         lengths=lengths is not None, dropout=rate, seeds=seeds, proj=self.projection or 0)
+        weights = [t.value() for part in self.parts() for t in self.tensors(part)]
         operands = (x, *initial, *(() if lengths is None else (lengths,)), *weights)
         return list(trace.builder.insert(make_op(RNN, operands, attrs, layer=trace.path)).results)
 
-    def _tensors(self, part: Part) -> list[Tensor]:
-        """W [I, G*H], R [H, G*H], bW, bR as the node takes them."""
-        weights = [ops.transpose(self.weight(part, f"{n}_weight"), (1, 0)) for n in ("i2h", "h2h")]
+    def tensors(self, part: Part) -> list[Tensor]:
+        """W [I, G*H], R [H, G*H], bW, bR and P [H, P] where h is projected, as the node takes them."""
+        w, r = (ops.transpose(self.weight(part, f"{n}_weight"), (1, 0)) for n in ("i2h", "h2h"))
+        projection = [] if self.projection is None else [ops.transpose(self.weight(part, "h2r_weight"), (1, 0))]
         if self.use_bias:
-            return [*weights, self.weight(part, "i2h_bias"), self.weight(part, "h2h_bias")]
-        zero = wrap(active().builder.zeros(weights[0].type.with_shape(weights[0].shape[1:])))
-        return [*weights, zero, zero]
+            return [w, r, self.weight(part, "i2h_bias"), self.weight(part, "h2h_bias"), *projection]
+        zero = wrap(active().builder.zeros(w.type.with_shape(w.shape[1:])))
+        return [w, r, zero, zero, *projection]
 
     def _scans(self, x: Value, initial: list[Value], lengths: Value | None, keep: Value | None) -> list[Value]:
         """A scan per layer and direction."""
@@ -288,14 +343,13 @@ class _Step(Cell):
 
     def step(self, x: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         mode, count, h = self.layer.mode, GATES[self.layer.mode], state["h"]
-        w, r, bw, br = self.layer._tensors(self.part)
+        w, r, bw, br, *projection = self.layer.tensors(self.part)
         a, b = (ops.split(plus(v @ m, bias), count) for v, m, bias in ((x, w, bw), (h, r, br)))
         if mode == "lstm":
             i, f, g, o = (p + q for p, q in zip(a, b, strict=True))
             c = ops.sigmoid(f) * state["c"] + ops.sigmoid(i) * ops.tanh(g)
             h = ops.sigmoid(o) * ops.tanh(c)
-            if self.layer.projection is not None:
-                h = h @ ops.transpose(self.layer.weight(self.part, "h2r_weight"), (1, 0))
+            h = h @ projection[0] if projection else h
             return h, {"h": h, "c": c}
         if mode == "gru":
             r_gate, z = ops.sigmoid(a[0] + b[0]), ops.sigmoid(a[1] + b[1])

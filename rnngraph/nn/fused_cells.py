@@ -87,7 +87,7 @@ def fused_arguments(cells: SequentialCell) -> tuple[dict[str, Any], list[dict[st
     arguments = {**dict(kinds.pop()), "num_layers": len(kept), "bidirectional": both,
                  "dropout": rates.pop() if rates else 0.0}
     features = parts[0]._input_size
-    if any(c._input_size is None for c in parts):
+    if not isinstance(features, int) or any(c._input_size is None for c in parts):
         return arguments, None, None
     return arguments, [_from_cell(arguments["mode"], c.weights) for c in parts], features
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from rnngraph.errors import TraceError
 from rnngraph.ir import Value
+from rnngraph.nn import ops
 from rnngraph.nn.cell import Cell, States
 from rnngraph.nn.context import active
 from rnngraph.nn.loop import Loop, scanned
@@ -27,6 +28,7 @@ class CellWrapper(Cell):
         if not isinstance(cell, Cell):
             raise TraceError(f"{self.label}: expected a cell to wrap, got {cell!r}")
         self.cell = cell
+        self.input_rank = cell.input_rank
         same = [c for c in _chain(cell) if type(c) is type(self)]
         self.scope = f"{self.default_name()}{len(same) or ''}"  # tells apart the masks of nested wrappers
 
@@ -45,7 +47,7 @@ class CellWrapper(Cell):
     def children(self) -> Mapping[str, Cell]:
         return {self.inner_name: self.cell}
 
-    def build(self, input_size: int) -> None:
+    def build(self, input_size: Any) -> None:
         self.cell.ensure_built(input_size)
 
     def before(self, x: Tensor) -> Tensor:
@@ -105,14 +107,13 @@ class _Map(Cell):
         return self.name or ""
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        ends = [sum(self.sizes[: i + 1]) for i in range(len(self.sizes))]
-        return self.function([x[:, end - size : end] for end, size in zip(ends, self.sizes, strict=True)]), ()
+        return self.function(list(ops.split(x, self.sizes))), ()
 
 
 def _mapped(loop: Loop, cell: Cell, sequences: Sequence[Value], function: Callable[[list[Tensor]], Tensor]) -> Value:
     """``function`` of every step of the sequences, with the loop's lengths and padding."""
     sizes = [int(s.shape[-1]) for s in sequences]
-    joined = sequences[0] if len(sequences) == 1 else active().builder.concat(sequences, 2)
+    joined = sequences[0] if len(sequences) == 1 else active().builder.concat(sequences)
     map = _Map(sizes, function, cell.label)
     y, _ = scanned(replace(loop, cell=map, states=map.states, initial=[], sequence=joined, emit=True))
     return y

@@ -33,6 +33,10 @@ class BidirectionalCell(Cell):
                 raise TraceError(f"{self.label}: expected two cells, got {cell!r}")
         if l_cell is r_cell:
             raise TraceError(f"{self.label}: expected two cells with weights of their own, got one cell twice")
+        if l_cell.input_rank != r_cell.input_rank:
+            raise TraceError(f"{self.label}: expected cells that read inputs of one rank, got {l_cell.label} and "
+                             f"{r_cell.label}")
+        self.input_rank = l_cell.input_rank
         self.l_cell = l_cell
         self.r_cell = r_cell
 
@@ -53,7 +57,7 @@ class BidirectionalCell(Cell):
     def children(self) -> dict[str, Cell]:
         return {"l": self.l_cell, "r": self.r_cell}
 
-    def build(self, input_size: int) -> None:
+    def build(self, input_size: Any) -> None:
         for cell in self.children().values():
             cell.ensure_built(input_size)
 

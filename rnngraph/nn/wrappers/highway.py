@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rnngraph.errors import ShapeError
 from rnngraph.nn import ops
 from rnngraph.nn.cell import Cell
@@ -28,7 +30,10 @@ class HighwayCell(CellWrapper):
         self.couple_carry_transform_gates = couple_carry_transform_gates
         self.carry_bias_init = float(carry_bias_init)
 
-    def build(self, input_size: int) -> None:
+    def build(self, input_size: Any) -> None:
+        if not isinstance(input_size, int):
+            raise ShapeError(f"{self.label}: expected a cell on [batch, features], got {self.cell.label} on inputs "
+                             f"of {input_size}")
         n = input_size
         self.carry_w = self.add_weight("carry_w", (n, n))
         self.carry_b = self.add_weight("carry_b", (n,), Constant(self.carry_bias_init))

@@ -41,6 +41,8 @@ class SequentialCell(StackedCells):
             raise TraceError(f"{self.label}: expected a cell to add, got {cell!r}")
         if self._input_size is not None:
             raise TraceError(f"{self.label}: cells are added before the first use")
+        if not any(not isinstance(c, DropoutCell) for c in self.cells):
+            self.input_rank = cell.input_rank
         self.cells.append(cell)
 
     def __len__(self) -> int:
@@ -72,7 +74,7 @@ class SequentialCell(StackedCells):
     def steppable(self) -> bool:
         return all(c.steppable for c in self.cells)
 
-    def build(self, input_size: int) -> None:
+    def build(self, input_size: Any) -> None:
         if not self.cells:
             raise TraceError(f"{self.label}: expected at least one cell; use add(cell)")
 
@@ -83,7 +85,8 @@ class SequentialCell(StackedCells):
         for i, (name, cell) in enumerate(cells.items()):
             count = len(cell.states.names)
             with active().scope(name):
-                cell.ensure_built(int(y.shape[-1]))
+                if not isinstance(cell, DropoutCell):
+                    cell.build_for(y.shape[1:])
                 part = replace(loop, cell=cell, states=cell.states, sequence=y, initial=loop.initial[at : at + count],
                                emit=loop.emit or i + 1 < len(cells))
                 y, new = cell.run(part, unroll)
