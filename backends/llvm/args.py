@@ -29,7 +29,7 @@ class Slots:
         if stage.partition.reductions or has_row_scalars(stage.partition):
             self.names += ["row.capacity"]
         if stage.lengths is not None:
-            self.names.append("lengths")
+            self.names += ["lengths", "live"]
         for p, phase in enumerate(stage.partition.phases):
             self.names += [weight_slot(p, g, q) for g, group in enumerate(phase.groups)
                            for q in range(len(group.pieces))]

@@ -9,6 +9,7 @@ previous step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rnngraph.backends.llvm.args import Slots, weight_slot
@@ -100,6 +101,11 @@ class PhaseEmitter:
         for s in self.phase.stores:
             self.destination(b, s.dest)
         self.lengths = self.pointer(b, "lengths") if self.stage.lengths is not None else None
+        self.live = self.at.row1  # the first row that has ended at this step, like all behind it
+        if self.lengths is not None:
+            live = self.e.load(b, self.e.at(b, self.pointer(b, "live"), self.at.t, I64), I64, align=8)
+            live = b.select(b.icmp_signed("<", live, self.at.row1), live, self.at.row1)
+            self.live = b.select(b.icmp_signed(">", live, self.at.row0), live, self.at.row0)
         self.weights = {(g, q): self.pointer(b, weight_slot(self.index, g, q))
                         for g, group in enumerate(self.phase.groups) for q in range(len(group.pieces))}
         if self.partition.reductions or self.phase.row_scalars:
@@ -177,19 +183,21 @@ class PhaseEmitter:
         count = e.num(self.tiling.tiles)
         first = b.udiv(b.mul(count, at.part), at.parts)
         last = b.udiv(b.mul(count, b.add(at.part, e.num(1))), at.parts)
-        self.single = b.icmp_signed("==", b.sub(at.row1, at.row0), e.num(1))
+        self.single = b.icmp_signed("==", b.sub(self.live, at.row0), e.num(1))
         together = b.select(self.single, e.num(2), e.num(1)) if self.phase.groups else e.num(1)
         with e.for_range(b, first, last, together, name="tiles") as loop:
             left = b.sub(last, loop.index)
             tiles = b.select(b.icmp_signed("<", left, together), left, together)
             mirrored = b.sub(b.add(first, left), tiles)
             tile = b.select(b.icmp_signed("==", self.odd, e.num(1)), mirrored, loop.index)
-            with e.for_range(b, at.row0, at.row1, ROW_BLOCK, name="rows") as block:
-                rest = b.sub(at.row1, block.index)
+            with e.for_range(b, at.row0, self.live, ROW_BLOCK, name="rows") as block:
+                rest = b.sub(self.live, block.index)
                 rows = b.select(b.icmp_signed("<", rest, e.num(ROW_BLOCK)), rest, e.num(ROW_BLOCK))
                 for g in range(len(self.phase.groups)):
                     self.accumulate(b, g, tile, tiles, block.index, rows)
-                self.epilogue(b, tile, tiles, block.index, rows)
+                self.epilogue(b, tile, tiles, block.index, rows, self.vector)
+            if self.lengths is not None:
+                self.epilogue(b, tile, tiles, self.live, b.sub(at.row1, self.live), self.ended)
 
     def accumulate(self, b: Builder, g: int, tile: IRValue, tiles: IRValue, row: IRValue, rows: IRValue) -> None:
         """sums[g] = left @ packed weights, for one tile (or two, with a single row)."""
@@ -234,7 +242,9 @@ class PhaseEmitter:
         b.branch(after)
         b.position_at_end(after)
 
-    def epilogue(self, b: Builder, tile: IRValue, tiles: IRValue, row: IRValue, rows: IRValue) -> None:
+    def epilogue(self, b: Builder, tile: IRValue, tiles: IRValue, row: IRValue, rows: IRValue,
+                 each_vector: Callable[[Builder, Place], None]) -> None:
+        """``each_vector`` for all vectors of the tiles in these rows."""
         e, nv = self.e, self.tiling.nv
         with e.for_range(b, 0, tiles, name="tile") as each, e.for_range(b, 0, rows, name="row") as r, \
                 e.for_range(b, 0, nv, name="vector") as v:
@@ -249,7 +259,7 @@ class PhaseEmitter:
             if self.tiling.ragged:
                 start = b.select(b.icmp_signed("<", lane, e.num(self.phase.n)), lane, e.num(self.phase.n))
                 mask = e.tail_mask(b, start, self.phase.n)
-            self.vector(b, Place(b.add(row, r.index), lane, vector, mask, sums, v.index))
+            each_vector(b, Place(b.add(row, r.index), lane, vector, mask, sums, v.index))
 
     # --- evaluation -----------------------------------------------------------------------------------------------
 
@@ -272,6 +282,17 @@ class PhaseEmitter:
             self.write(b, s, value, place)
         for r, value in zip(self.phase.reduces, reduced, strict=True):
             self.partial(b, r, value, place)
+
+    def ended(self, b: Builder, place: Place) -> None:
+        """One vector of a row that has ended: its carries go over to the next step, its outputs are padding."""
+        values = []
+        for s in self.phase.stores:
+            if s.dest in self.modes and self.modes[s.dest] is not CarryMode.IN_PLACE:
+                values.append((s, self.read(b, Leaf(Source.CARRY, s.dest), s.pos, place)))
+            elif s.dest not in self.modes and s.dest not in self.partition.temporaries:
+                values.append((s, self.padding(b, s, place)))
+        for s, value in values:
+            self.write(b, s, value, place)
 
     def eval(self, b: Builder, i: Instance, place: Place, memo: dict[Instance, IRValue], *, root: bool) -> IRValue:
         if i not in memo:
@@ -315,11 +336,15 @@ class PhaseEmitter:
 
     def keep(self, b: Builder, s: Store, value: IRValue, active: IRValue, place: Place) -> IRValue:
         """Past a row's length a carry keeps its value, an output is zero or repeats."""
-        e = self.e
         if s.dest in self.modes:
             return b.select(active, value, self.read(b, Leaf(Source.CARRY, s.dest), s.pos, place))
         if s.dest in self.partition.temporaries:
             return value
+        return b.select(active, value, self.padding(b, s, place))
+
+    def padding(self, b: Builder, s: Store, place: Place) -> IRValue:
+        """What an output holds past a row's length."""
+        e = self.e
         other = e.const(0.0)
         if self.repeats:
             before, _ = self.bases[(f"{s.dest}.before", True)]
@@ -328,7 +353,7 @@ class PhaseEmitter:
             address = e.at(b, base, b.add(b.mul(place.row, self.bases[(s.dest, True)][1]),
                                           b.add(place.lane, e.num(s.pos))))
             other = b.select(first, other, e.load(b, address, mask=place.mask))
-        return b.select(active, value, other)
+        return other
 
     def write(self, b: Builder, s: Store, value: IRValue, place: Place) -> None:
         e = self.e

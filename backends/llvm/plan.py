@@ -15,6 +15,7 @@ from rnngraph.backends.llvm.args import Slots, has_row_scalars, most_row_scalars
 from rnngraph.backends.llvm.arrays import Arrays, row_stride
 from rnngraph.backends.llvm.copy import WORDS, copy_shape
 from rnngraph.backends.llvm.cost import Machine
+from rnngraph.backends.llvm.ends import Ends
 from rnngraph.backends.llvm.layout import Tiling
 from rnngraph.backends.llvm.pool import Job, records
 from rnngraph.backends.llvm.tasks import Planner, Record, Share
@@ -73,7 +74,7 @@ class Plan:
         self.stages: Sequence[Stage] = code.schedule.stages
         self.arrays = Arrays(code.memory, code.inputs, code.outputs, dims)
         self.keep: list[Array] = []
-        self.lengths: dict[Value, Array] = {}
+        self.ends: dict[tuple[Value, int], Ends] = {}  # by lengths and number of steps
         self.tables = _Words()
         self.relaid: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, input) -> copy, original
         self.delivered: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, output) -> where it belongs, buffer
@@ -149,7 +150,9 @@ class Plan:
             number(f"{name}.r", array.strides[0] // 4)
         self._row_buffers(stage, code, rows, memory, number)
         if stage.lengths is not None:
-            memory("lengths", self._lengths(stage.lengths, rows))
+            ends = self._ends(stage.lengths, rows, steps)
+            memory("lengths", ends.lengths)
+            memory("live", ends.live)
         for name, packed in code.weights.items():
             memory(name, packed)
         return start
@@ -220,12 +223,10 @@ class Plan:
         self.carries[(k, carry.name)] = (even, odd)
         return even, odd
 
-    def _lengths(self, value: Value, rows: int) -> Array:
+    def _ends(self, value: Value, rows: int, steps: int) -> Ends:
         if value not in self.code.inputs:
             raise CompileError(f"llvm: lengths must be an input of the segment, got %{value.hint}")
-        if value not in self.lengths:
-            self.lengths[value] = np.zeros(max(rows, 1), np.int64)
-        return self.lengths[value]
+        return self.ends.setdefault((value, steps), Ends(rows, steps))
 
     # --- records: the planner's Runner ------------------------------------------------------------------------------
 
@@ -365,9 +366,8 @@ class Plan:
             base = known.get(id(array)) or array.__array_interface__["data"][0]
             for position, offset in places:
                 words[position] = base + offset
-        for value, buffer in self.lengths.items():
-            array = inputs[self.code.inputs.index(value)]
-            buffer[: len(array)] = array
+        for (value, _), ends in self.ends.items():
+            ends.set(inputs[self.code.inputs.index(value)])
         for k, flags in self.arrays.flags.items():
             flags[...] = inputs[k]
         return outputs

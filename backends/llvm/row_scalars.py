@@ -25,9 +25,9 @@ class RowScalars:
 
     def emit(self, b: Builder) -> None:
         e, p = self.e, self.phase
-        with e.for_range(b, p.at.row0, p.at.row1, e.W, name="scalars") as rows:
+        with e.for_range(b, p.at.row0, p.live, e.W, name="scalars") as rows:
             memo: dict[Instance, IRValue] = {}
-            own = e.tail_mask(b, rows.index, p.at.row1)  # the rows behind belong to another thread
+            own = e.tail_mask(b, rows.index, p.live)  # the rows behind have ended, or belong to another thread
             for i in postorder(p.phase.row_scalars, lambda i: () if i.kind is Kind.REDUCE else i.args):
                 self.eval(b, i, rows.index, memo)
             for k, i in enumerate(p.phase.row_scalars):
@@ -57,7 +57,7 @@ class RowScalars:
         if i.leaf.source is Source.SCALAR:
             return e.splat(b, e.load(b, base, F32))
         out = e.const(0.0)
-        last = b.sub(p.at.row1, e.num(1))
+        last = b.sub(p.live, e.num(1))
         for lane in range(e.W):
             at = b.add(row, e.num(lane))
             at = b.select(b.icmp_signed("<", at, last), at, last)
