@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TypedDict
 
 
-class Options(TypedDict, total=False):
+class FlatOptions(TypedDict, total=False):
+    """What a flat array leaves open; layers is 1, directions 1 and projection 0 where they are not said."""
+
+    mode: str
+    hidden: int
+    layers: int
+    directions: int
+    projection: int
+
+
+class Options(FlatOptions, total=False):
     """Options of `load`, `convert` and `RecurrentWeights.to`; which of them a system takes is in its `Format`.
 
     mode         "lstm", "gru", "rnn_tanh" or "rnn_relu", where the arrays do not show it
@@ -18,13 +28,8 @@ class Options(TypedDict, total=False):
     fold_bias    whether two biases may be added where a system has one (default); else that is an error
     """
 
-    mode: str
     reset_after: bool
     forget_bias: float
     prefix: str
     bias_mode: str
-    hidden: int
-    layers: int
-    directions: int
-    projection: int
     fold_bias: bool
