@@ -13,7 +13,9 @@ from rnngraph.backends.registry import TARGETS
 from rnngraph.errors import CompileError, ImportModelError, InputError
 from rnngraph.ir import Graph, parse
 from rnngraph.ir import verify as check
-from rnngraph.nn import Input, Layer, trace
+from rnngraph.nn import Input, Layer
+from rnngraph.nn.context import Options as TraceOptions
+from rnngraph.nn.trace import traced
 from rnngraph.passes import pipeline as read_pipeline
 from rnngraph.report import KernelReport, Report
 from rnngraph.report.dump import read
@@ -63,16 +65,15 @@ def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] |
 
     def build(variant: Variant) -> Program:
         start = time.perf_counter()
+        kept: tuple[str, ...] = ()
         if isinstance(source, Layer):
-            graph = trace(source, inputs, lengths=variant.lengths, initial_state=variant.initial_state,
-                          mask=variant.mask, training=training, seed=seed)
+            graph, kept = traced(source, inputs, TraceOptions(
+                variant.lengths, variant.initial_state, training, seed, mask=variant.mask, stateful=variant.stateful))
         else:
             graph = _as_it_is(source, variant)
-        if not variant.stream:
-            return build_program(graph, options, start)
-        plan = streaming(graph)
-        program = build_program(plan.graph, options, start)
-        program.stream = plan
+        plan = streaming(graph) if variant.stream else None
+        program = build_program(graph if plan is None else plan.graph, options, start)
+        program.stream, program.kept = plan, kept
         return program
 
     compiled = CompiledModel(build)

@@ -21,6 +21,7 @@ class Options:
     """How to trace; the arguments of `rnngraph.trace`.
 
     abstract  weights are graph inputs without values: for types only
+    stateful  the states of layers with ``stateful=True`` come in, and all of them go out
     """
 
     lengths: bool = False
@@ -29,6 +30,7 @@ class Options:
     seed: int = 0
     abstract: bool = False
     mask: bool = False
+    stateful: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -58,6 +60,7 @@ class Trace:
     builders: list[Builder] = field(default_factory=list)  # the graph's first, the innermost body's last
     loops: list[Steps] = field(default_factory=list)  # those being traced, the innermost last
     path: str = ""  # of the layer being traced
+    kept: dict[str, Value] = field(default_factory=dict)  # the final states of stateful layers, by name
     lengths: Value | None = None
     lengths_steps: Dim = 0
     mask: Value | None = None  # the input of the option mask, [time, batch]
@@ -207,6 +210,11 @@ class Trace:
             self.mask = given if time_major else self.top.transpose(given, (1, 0))
             self.mask_steps = steps
         return self.mask if steps == self.mask_steps else None
+
+
+def state_input(name: str) -> str:
+    """The input that a state comes in by: ``lstm.h0`` for ``lstm.h``."""
+    return f"{name}{'_' if name[-1].isdigit() else ''}0"
 
 
 _ACTIVE: ContextVar[Trace | None] = ContextVar("rnngraph_trace", default=None)

@@ -11,7 +11,7 @@ from rnngraph.nn.activations import Activation
 from rnngraph.nn.canonical import RecurrentStack
 from rnngraph.nn.cell import Cell, States
 from rnngraph.nn.cells import GRUCell, LSTMCell, SimpleRNNCell, StackedCells
-from rnngraph.nn.context import active
+from rnngraph.nn.context import active, state_input
 from rnngraph.nn.initializers import Initializer, IntShape
 from rnngraph.nn.loop import Loop
 from rnngraph.nn.masks import hand_on, time_mask
@@ -27,6 +27,7 @@ class SequenceOptions(TypedDict, total=False):
     unroll: bool
     time_major: bool
     zero_output_for_mask: bool
+    stateful: bool
     name: str | None
 
 
@@ -40,6 +41,8 @@ class RNN(RecurrentStack):
     unroll                straight-line code instead of a loop; time must be an integer
     time_major            input and output sequence are [time, batch, ...]
     zero_output_for_mask  past a row's length the output sequence is zero, instead of the row's last output
+    stateful              a call of the compiled model starts where the one before ended, row by row (Keras); see
+                          `CompiledModel.reset_states`
 
     A call takes ``initial_state`` (the states in order, or in the structure that the cell's step sees), ``constants``
     (tensors that every step gets, where the cell's step takes them: Keras) and ``mask``. A mask is bool[batch, time]
@@ -57,7 +60,7 @@ class RNN(RecurrentStack):
 
     def __init__(self, cell: Cell | Sequence[Cell], return_sequences: bool = False,
                  return_state: bool = False, go_backwards: bool = False, unroll: bool = False, time_major: bool = False,
-                 zero_output_for_mask: bool = False, name: str | None = None) -> None:
+                 zero_output_for_mask: bool = False, stateful: bool = False, name: str | None = None) -> None:
         super().__init__(name)
         if not isinstance(cell, Cell | list | tuple):
             raise TraceError(f"layer {self.path!r}: expected a Cell or a list of cells, got {cell!r}")
@@ -68,6 +71,7 @@ class RNN(RecurrentStack):
         self.unroll = unroll
         self.time_major = time_major
         self.zero_output_for_mask = zero_output_for_mask
+        self.stateful = stateful
 
     def children(self) -> Mapping[str, Cell]:
         return {"": self.cell}
@@ -109,6 +113,8 @@ class RNN(RecurrentStack):
         if self.return_sequences and not self.time_major:
             y = b.transpose(y, (1, 0, *range(2, y.type.rank)))
         names = [f"{name}.{n}" for n in loop.states.names]
+        if self.stateful:
+            trace.kept.update(zip(names, finals, strict=True))
         return wrap(y), [wrap(v, n) for v, n in zip(finals, names, strict=True)]
 
     def step_size(self, x: Tensor) -> int | IntShape:
@@ -135,8 +141,8 @@ class RNN(RecurrentStack):
         types = [x.with_shape((x.shape[1], *shape)) for shape in states.shapes]
         if given is not None:
             return self._check_states(states, types, _in_order(states, given))
-        if trace.options.initial_state:
-            return [trace.graph.add_input(t, f"{name}.{n}{'_' if n[-1].isdigit() else ''}0")
+        if trace.options.initial_state or (trace.options.stateful and self.stateful):
+            return [trace.graph.add_input(t, state_input(f"{name}.{n}"))
                     for n, t in zip(states.names, types, strict=True)]
         return [trace.builder.zeros(t) for t in types]
 

@@ -38,23 +38,34 @@ def trace(model: Layer, inputs: Input | Sequence[Input] | None = None, *, length
         >>> graph.input_names, graph.output_names
         (('x', 'lengths'), ('y', 'gru.h'))
     """
+    return traced(model, inputs, Options(lengths, initial_state, training, seed, mask=mask))[0]
+
+
+def traced(model: Layer, inputs: Input | Sequence[Input] | None, options: Options) -> tuple[Graph, tuple[str, ...]]:
+    """The graph as `trace` gives it, and the names of the states of stateful layers: ``lstm.h``, ``lstm.c``.
+
+    With ``options.stateful`` each of them is an output, and its first value the input `state_input`, unless the model
+    itself gives that layer its initial state.
+    """
     if not isinstance(model, Layer):
         raise TraceError(f"trace: expected a layer or model of rnngraph.nn, got {type(model).__name__}")
     given = _inputs(model, inputs)
     graph = Graph()
-    if lengths and mask:
+    if options.lengths and options.mask:
         raise TraceError("trace: expected lengths or a mask, got both; a mask says all that lengths say")
-    run = Trace(graph, Options(lengths, initial_state, training, seed, mask=mask))
+    run = Trace(graph, options)
     with activate(run):
         tensors = [Traced(run, graph.add_input(x.type, x.name)) for x in given]
         result = model.run(*tensors) if isinstance(model, LayerGroup) else model(*tensors)
-        if lengths and run.lengths is None:
+        if options.lengths and run.lengths is None:
             raise TraceError("trace: lengths=True, but the model has no recurrent layer")
-        if mask and run.mask is None:
+        if options.mask and run.mask is None:
             raise TraceError("trace: mask=True, but the model has no recurrent layer without a mask of its own")
         outputs = _outputs(result)
+        if options.stateful:
+            outputs = {**outputs, **run.kept}
         run.builder.ret(outputs)
-    return graph
+    return graph, tuple(run.kept)
 
 
 def _inputs(model: Layer, inputs: Input | Sequence[Input] | None) -> list[Input]:

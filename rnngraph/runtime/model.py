@@ -10,10 +10,11 @@ from typing import TypeAlias
 import numpy as np
 
 from rnngraph.errors import InputError
-from rnngraph.ir import Array, resolve
+from rnngraph.ir import Array
 from rnngraph.report import Report
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.session import Session
+from rnngraph.runtime.stateful import KeptStates, zero_states
 from rnngraph.runtime.states import State
 
 
@@ -25,12 +26,14 @@ class Variant:
     initial_state  the states come in with the call
     mask           every step of every row has a flag
     stream         all states come in and go out: see `rnngraph.runtime.streaming`
+    stateful       the states of stateful layers come in and go out
     """
 
     lengths: bool = False
     initial_state: bool = False
     mask: bool = False
     stream: bool = False
+    stateful: bool = False
 
 
 Build: TypeAlias = Callable[[Variant], Program]
@@ -59,6 +62,7 @@ class CompiledModel:
         self._build = build
         self._lock = Lock()
         self._variants: dict[Variant, Program] = {Variant(): build(Variant())}
+        self._kept = KeptStates() if self.program.kept else None
 
     @property
     def program(self) -> Program:
@@ -66,9 +70,9 @@ class CompiledModel:
         return self._variants[Variant()]
 
     def variant(self, *, lengths: bool = False, initial_state: bool = False, mask: bool = False,
-                stream: bool = False) -> Program:
+                stream: bool = False, stateful: bool = False) -> Program:
         """The program for calls with these arguments; compiled when first asked for."""
-        key = Variant(lengths, initial_state, mask, stream)
+        key = Variant(lengths, initial_state, mask, stream, stateful)
         program = self._variants.get(key)
         if program is None:
             with self._lock:
@@ -99,6 +103,30 @@ class CompiledModel:
         return Session(self.variant(stream=True, lengths=lengths, mask=mask), batch, lengths, initial_state, dims or {})
 
     @property
+    def states(self) -> dict[str, Array]:
+        """Copies of the states that layers with ``stateful=True`` have kept, by name: none before the first call."""
+        return {} if self._kept is None else self._kept.copies()
+
+    def reset_states(self, states: Mapping[str, object] | str | None = None) -> None:
+        """What layers with ``stateful=True`` have kept: forget it, or replace it.
+
+        Without an argument every layer starts anew, with any batch. A name is that of a layer (``lstm``) or of a state
+        (``lstm.h``): only it starts anew, at zero. A mapping from such names to arrays [batch, units] (a list of them
+        where the layer has several states) says where they go on. Raises InputError for an unknown name or an array
+        that does not fit.
+
+        >>> import numpy as np, rnngraph as rg
+        >>> model = rg.compile(rg.nn.GRU(4, stateful=True), rg.Input(("batch", "time", 3)))
+        >>> a, b = model(np.ones((2, 5, 3), np.float32)), model(np.ones((2, 5, 3), np.float32))
+        >>> model.reset_states()
+        >>> bool((a == b).all()), bool((a == model(np.ones((2, 5, 3), np.float32))).all())
+        (False, True)
+        """
+        if self._kept is None:
+            raise InputError("reset_states: the model has no layer with stateful=True")
+        self._kept.reset(self.variant(stateful=True), states)
+
+    @property
     def input_names(self) -> tuple[str, ...]:
         """The inputs in the order in which positional arrays are taken."""
         return self.program.input_names
@@ -123,10 +151,11 @@ class CompiledModel:
 
         ``initial_state``: a mapping from state names (``layer.h0``, or ``layer.h`` as outputs are named) to
         arrays [batch, units], where a state that is not named starts at zero; or all of them in order; or the
-        only one. Raises InputError before anything runs when an input does not fit.
+        only one. A call of a model with stateful layers starts from the states that the last one left, except for
+        those given. Raises InputError before anything runs when an input does not fit.
         """
         plain = lengths is None and initial_state is None and mask is None and not named
-        if plain and len(arrays) == len(self.input_names):
+        if plain and self._kept is None and len(arrays) == len(self.input_names):
             outputs = self.program.run(arrays)
         else:
             outputs = self._run_named(self._by_name(arrays, named), {"lengths": lengths, "mask": mask}, initial_state)
@@ -169,10 +198,14 @@ class CompiledModel:
         values, rows = {**values, **own}, {n: a for n, a in rows.items() if n not in own}
         if missing := [n for n in self.input_names if n not in values]:
             raise InputError(f"missing input(s) {missing}; the model takes {list(self.input_names)}")
-        program = self.variant(lengths="lengths" in rows, initial_state=state is not None, mask="mask" in rows)
+        program = self.variant(lengths="lengths" in rows, initial_state=state is not None, mask="mask" in rows,
+                               stateful=self._kept is not None)
         values = {**values, **rows}
         if state is not None:
             values = {**values, **self._states(program, values, state)}
+        if self._kept is not None:
+            return self._kept.run(program, values)[: len(self.output_names)]
+        values = {**values, **zero_states(program, values)}
         return program.run([values[n] for n in program.input_names])
 
     def _states(self, program: Program, values: Mapping[str, object], state: State) -> dict[str, object]:
@@ -192,9 +225,7 @@ class CompiledModel:
         given = {names[n]: a for n, a in state.items()}
         if len(given) != len(state):
             raise InputError(f"initial_state: some state is given twice in {list(state)}; the model has {list(specs)}")
-        _, dims = self.program.plan.bind([values[n] for n in self.input_names])
-        return {n: given[n] if n in given else np.zeros(resolve(s.type.shape, dims), s.type.dtype.numpy)
-                for n, s in specs.items()}
+        return given
 
 
 def _kind(value: object) -> str:

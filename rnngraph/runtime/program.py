@@ -45,6 +45,7 @@ class Program:
         self.graph = graph
         self.report = report
         self.stream: StreamPlan | None = None  # how to call it step by step, if that is what it is for
+        self.kept: tuple[str, ...] = ()  # the states of stateful layers, by the names of their outputs
         self.plan = plan or InputPlan(graph)  # of the traced graph, whose layers are the user's
         self.input_names = graph.input_names
         self.output_names = graph.output_names

@@ -256,11 +256,6 @@ def test_bad_initial_state() -> None:
         LSTM(U)(a, initial_state=[Input(("batch", 7), name="h"), Input(("batch", U), name="c")])
 
 
-def test_stateful_is_not_an_argument() -> None:
-    with pytest.raises(TypeError, match="stateful"):
-        LSTM(U, stateful=True)  # type: ignore[call-arg]
-
-
 def test_units_and_rates_are_checked() -> None:
     with pytest.raises(ShapeError, match="units must be an int >= 1, got 0"):
         GRU(0)
