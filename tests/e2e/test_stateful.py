@@ -71,7 +71,7 @@ def test_beside_keras() -> None:
     ours = nn.LSTM(6, stateful=True, return_sequences=True, name="l")
     ours.build((None, None, F))
     rng = np.random.default_rng(4)
-    ours.set_weights([rng.uniform(-0.5, 0.5, w.shape).astype(np.float32) for w in ours.weights.values()])
+    ours.set_weights([np.asarray(rng.uniform(-0.5, 0.5, w.shape), np.float32) for w in ours.weights.values()])
     theirs.cell.set_weights(list(ours.weights.values()))
     model = rg.compile(ours, rg.Input(("batch", "time", F)))
     given = [np.full((B, 6), v, np.float32) for v in (0.3, -0.2)]
