@@ -1,4 +1,5 @@
-"""fuse-gate-matmuls: matmuls that share their left operand become one, with their weights side by side."""
+"""fuse-gate-matmuls: matmuls (or convolutions) that share their left operand become one, with their weights side by
+side."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rnngraph.ir import Block, Builder, Graph, Op, Value
+from rnngraph.ir.grid_ops import ConvAttrs
 from rnngraph.ir.ops import CONST, MATMUL
 from rnngraph.rewrite import Miss, Pass, PassContext
 
@@ -53,11 +55,18 @@ def _run(block: Block, context: PassContext) -> None:
 
 def groups(block: Block) -> list[list[Op]]:
     """The matmuls by a matrix, by left operand; only where there are two or more."""
-    by_left: dict[Value, list[Op]] = {}
+    by_left: dict[tuple[object, ...], list[Op]] = {}
     for op in block.body:
-        if op.opdef is MATMUL and op.operands[1].type.rank == 2 and isinstance(op.result.shape[-1], int):
-            by_left.setdefault(op.operands[0], []).append(op)
+        if _is_product(op) and isinstance(op.result.shape[-1], int):
+            by_left.setdefault((op.operands[0], op.opdef.name, op.attrs, op.operands[1].shape[:-1]), []).append(op)
     return [group for group in by_left.values() if len(group) > 1]
+
+
+def _is_product(op: Op) -> bool:
+    """A matmul by a matrix, or a convolution of all channels."""
+    if isinstance(op.attrs, ConvAttrs):
+        return op.attrs.groups == 1
+    return op.opdef is MATMUL and op.operands[1].type.rank == 2
 
 
 def find(group: Sequence[Op]) -> Plan | Miss:
@@ -105,8 +114,8 @@ def apply(plan: Plan) -> str:
         _raise_above(w, anchor, first)
     outside, b = Builder.at(anchor), Builder.at(first)
     outside.layer = b.layer = plan.layer
-    joined = outside.concat(weights, 1)
-    fused = b.matmul(x, joined, hint="gates")
+    joined = outside.concat(weights, -1)
+    fused = b.op(first.opdef, x, joined, attrs=first.attrs, hint="gates")
     at: dict[Value, int] = {}
     offset = 0
     for w in weights:
@@ -116,11 +125,12 @@ def apply(plan: Plan) -> str:
         w = op.operands[1]
         op.result.replace_by(Builder.at(op).slice(fused, -1, at[w], _size(w)))
         op.erase()
-    return f"{len(plan.matmuls)} matmuls of {_named(x)} became one by {joined.type}"
+    what = "matmuls" if first.opdef is MATMUL else "convolutions"
+    return f"{len(plan.matmuls)} {what} of {_named(x)} became one by {joined.type}"
 
 
 def _size(weights: Value) -> int:
-    size = weights.shape[1]
+    size = weights.shape[-1]
     assert isinstance(size, int)
     return size
 

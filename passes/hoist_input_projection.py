@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rnngraph.ir import Block, Builder, Graph, Op, Scan, Value
+from rnngraph.ir.grid_ops import CONV
 from rnngraph.ir.ops import BROADCAST, CAST, CONST, MATMUL, SLICE, BroadcastAttrs, SliceAttrs, is_elementwise
 from rnngraph.rewrite import Miss, Pass, PassContext
 from rnngraph.rewrite.scan_edit import add_x, prune
@@ -21,7 +22,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class HoistInputProjection(Pass):
-    """Matmuls of a step of a sequence, or of a slice of its features, by outer weights move in front of the scan.
+    """Matmuls and convolutions of a step of a sequence, or of a slice of its features, by outer weights move in front
+    of the scan.
 
     Elementwise ops that read only their results, and values without a batch (biases), go along: one sequence
     enters the scan either way. Scans with a known number of steps below ``min-steps`` stay as they are, and so do
@@ -75,7 +77,7 @@ def find(scan: Op, min_steps: int) -> tuple[Plan, list[Miss]]:
     projections, misses = list[Op](), list[Miss]()
     timed = _follows_sequences(s)
     for op in s.body.body:
-        if op.opdef is not MATMUL:
+        if op.opdef not in (MATMUL, CONV):
             continue
         reason = _obstacle(op, s, timed)
         if reason is None:
@@ -101,19 +103,19 @@ def _follows_sequences(s: Scan) -> set[Value]:
 
 
 def _obstacle(op: Op, s: Scan, timed: set[Value]) -> str | None:
-    """Why a matmul stays: None when nothing keeps it, "" when it is no projection of a sequence."""
+    """Why a matmul or convolution stays: None when nothing keeps it, "" when it is no projection of a sequence."""
     x, w = op.operands
     if x not in timed:
         return ""
     source = _through_slices(x, s.body)
     if source not in s.x_args:
         kind = source.op.name if source.op is not None else "a value"
-        return (f"the matmul of {_named(x)} stays in the scan: what it multiplies is computed in each step "
+        return (f"the {op.name} of {_named(x)} stays in the scan: what it multiplies is computed in each step "
                 f"(by {kind}), not a sequence itself")
     if w.block is s.body and not (w.op is not None and w.op.opdef is CONST):
-        return f"the matmul of {_named(x)} stays in the scan: each step computes its weights {_named(w)}"
-    if w.type.rank != 2:
-        return f"the matmul of {_named(x)} stays in the scan: its weights have rank {w.type.rank}, not 2"
+        return f"the {op.name} of {_named(x)} stays in the scan: each step computes its weights {_named(w)}"
+    if op.opdef is MATMUL and w.type.rank != 2:
+        return f"the {op.name} of {_named(x)} stays in the scan: its weights have rank {w.type.rank}, not 2"
     return None
 
 
@@ -165,7 +167,7 @@ def apply(scan: Op, plan: Plan) -> list[str]:
         lifted[op.result] = new
     gone = {*plan.projections, *plan.followers}
     said = [f"the projection of {_named(op.operands[0])} by {op.operands[1].type} left the scan: "
-            f"one matmul over all {steps} steps" for op in plan.projections]
+            f"one {op.name} over all {steps} steps" for op in plan.projections]
     for op in (*plan.projections, *plan.followers):
         if all(user in gone for user in op.result.users()):
             continue

@@ -6,7 +6,8 @@ from their start are kept (`Arrays.locate`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,6 +18,7 @@ from rnngraph.errors import CompileError
 from rnngraph.ir import BOOL, F32, Array, Dims, Interpreter, Op, Value, resolve
 from rnngraph.ir.ops import AxisAttrs, ConcatAttrs, ConstAttrs, TransposeAttrs
 from rnngraph.phases.memory import MemoryPlan, Where
+from rnngraph.phases.stages import Stage
 
 LANES = 16  # own buffers keep whole vectors of the widest kind per row
 
@@ -32,9 +34,11 @@ class Address:
 class Arrays:
     """The arrays of one segment for one binding of the symbols."""
 
-    def __init__(self, plan: MemoryPlan, inputs: Sequence[Value], outputs: Sequence[Value], dims: Dims) -> None:
+    def __init__(self, plan: MemoryPlan, inputs: Sequence[Value], outputs: Sequence[Value], dims: Dims,
+                 margins: Mapping[Value, tuple[int, int]] | None = None) -> None:
         self.plan = plan
         self.dims = dims
+        self.margins = margins or {}  # rows of zeros in front of and behind a value, should it get a buffer
         self.found: dict[Value, Array] = {}
         self.templates: list[tuple[int, int, tuple[str, int]]] = []  # start, end, which
         self.outputs = [self._template(v, ("out", k)) for k, v in enumerate(outputs)]
@@ -63,12 +67,19 @@ class Arrays:
             self.found[v] = self._make(v)
         return self.found[v]
 
-    def buffer(self, shape: Sequence[int]) -> Array:
-        """An own buffer: rows of whole vectors, readable a little beyond its end."""
-        n = shape[-1]
-        padded = aligned((*shape[:-1], -(-n // LANES) * LANES), slack=4 * LANES)
+    def buffer(self, shape: Sequence[int], margin: tuple[int, int] = (0, 0)) -> Array:
+        """An own buffer: rows of whole vectors, readable a little beyond its end, with a margin of rows of zeros that
+        nobody writes."""
+        n, width = shape[-1], -(-shape[-1] // LANES) * LANES
+        rows = math.prod(shape[:-1])
+        padded = aligned((margin[0] + rows + margin[1], width), slack=4 * LANES)
         self.bytes += padded.nbytes
-        return padded[..., :n]
+        return padded[margin[0] : margin[0] + rows].reshape(*shape[:-1], width)[..., :n]
+
+    def has_margin(self, v: Value) -> bool:
+        """Whether the rows around the memory of ``v`` that somebody reads are zeros of its own buffer."""
+        p = self.plan.placements.get(v)
+        return v in self.margins and p is not None and p.where is Where.BUFFER
 
     def _make(self, v: Value) -> Array:
         p = self.plan.placements.get(v)
@@ -78,7 +89,8 @@ class Arrays:
                 return _padded(array.astype(np.float32) if array.dtype == np.bool_ else array)
             raise CompileError(f"llvm: no placement for value %{v.hint} of type {v.type}")
         if p.where is Where.BUFFER:
-            return self.buffer(resolve(v.shape, self.dims) or (1,)).reshape(resolve(v.shape, self.dims))
+            shape = resolve(v.shape, self.dims)
+            return self.buffer(shape or (1,), self.margins.get(v, (0, 0))).reshape(shape)
         assert p.op is not None
         if p.where is Where.VIEW:
             return self._view(p.op)
@@ -114,6 +126,18 @@ class Arrays:
         return Address(None, at)
 
 
+def margins(stages: Sequence[Stage]) -> dict[Value, tuple[int, int]]:
+    """How many rows in front of and behind each value some stage reads."""
+    found: dict[Value, tuple[int, int]] = {}
+    for stage in stages:
+        for name, (low, high) in stage.shifts.margins.items():
+            if name in stage.inputs:
+                value = stage.inputs[name][1]
+                before = found.get(value, (0, 0))
+                found[value] = (max(low, before[0]), max(high, before[1]))
+    return found
+
+
 def _reshape(array: Array, shape: tuple[int, ...]) -> Array:
     """A reshape that only adds or drops dims of size one, as a view whatever the strides."""
     sizes = iter([(n, s) for n, s in zip(array.shape, array.strides, strict=True) if n != 1])
@@ -142,4 +166,4 @@ def row_stride(array: Array) -> int | None:
     return dims[-1][1] // 4 if dims else 0
 
 
-__all__ = ["ALIGN", "Address", "Arrays", "row_stride"]
+__all__ = ["ALIGN", "Address", "Arrays", "margins", "row_stride"]

@@ -9,7 +9,7 @@ from rnngraph.errors import CompileError
 from rnngraph.ir import BOOL, F32, Dims, Graph, Op, Rnn, Scan, resolve
 from rnngraph.ir.table import OPS
 from rnngraph.phases.lanes import Unsupported
-from rnngraph.phases.stages import VIEWS, is_foldable_reshape, rows_stage, scan_stage
+from rnngraph.phases.stages import JOINS, VIEWS, is_foldable_reshape, rows_stage, scan_stage
 from rnngraph.phases.static import is_static
 from rnngraph.runtime.segments import Segment
 
@@ -56,9 +56,18 @@ def _lengths_are_input(op: Op, _: Device) -> bool | str:
 
 
 def _view(op: Op, _: Device) -> bool | str:
+    if op.name == "shift_rows" and not all(_reads_rows(user) for user in op.result.users()):
+        return "only a matmul of lanes, or arithmetic, reads rows beside its own"
     if op.name == "reshape" and not is_foldable_reshape(op):
         return f"{op.operands[0].type} to {op.results[0].type} needs a copy"
     return True
+
+
+def _reads_rows(user: Op) -> bool:
+    """Whether a user of shifted rows computes on them, or joins them for a matmul."""
+    if user.name == "concat":
+        return all(reader.name == "matmul" and reader.operands[0] is user.result for reader in user.result.users())
+    return user.name in COMPUTE
 
 
 def _native_seconds(op: Op, dims: Dims, machine: Machine) -> float:
@@ -88,7 +97,7 @@ IMPLEMENTATIONS = (
                    _native_seconds),
     Implementation("llvm.rows", "llvm", "cpu", COMPUTE,
                    (FLOATS, Constraint("rows", "the op works row by row on the last axis", _rows)), _native_seconds),
-    Implementation("llvm.view", "llvm", "cpu", (VIEWS | {"concat"}) - {"const"},
+    Implementation("llvm.view", "llvm", "cpu", (VIEWS | JOINS) - {"const"},
                    (FLOATS, Constraint("strides", "the result is a view of memory", _view)), _no_seconds),
 )
 

@@ -1,18 +1,20 @@
-"""``rg_copy``: a strided copy of up to four axes, for initial and final states and for what must be laid out anew.
+"""``rg_copy``: a strided copy of up to six axes, for initial and final states and for what must be laid out anew.
 
-    rg_copy(table): table = [target, source, sizes 0 1 2 3, target strides 0 1 2 3, source strides 0 1 2 3]
+    rg_copy(table): table = [target, source, six sizes, six target strides, six source strides]
 
 Strides count floats.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from rnngraph.backends.llvm.cpu import CpuTarget
 from rnngraph.backends.llvm.vector import F32, I64, PTR, VOID, Emit
 from rnngraph.ir import Array
 
 ENTRY = "rg_copy"
-AXES = 4
+AXES = 6
 WORDS = 2 + 3 * AXES
 
 
@@ -26,11 +28,12 @@ def emit_copy(target: CpuTarget) -> str:
     one = e.num(1)
     contiguous = b.and_(b.icmp_signed("==", into[-1], one), b.icmp_signed("==", out_of[-1], one))
     whole = b.select(contiguous, b.and_(sizes[-1], e.num(-e.W)), e.num(0))
-    with e.for_range(b, 0, sizes[0], name="outer") as i, e.for_range(b, 0, sizes[1], name="middle") as j, \
-            e.for_range(b, 0, sizes[2], name="rows") as k:
+    with ExitStack() as nest:
         row, origin = to, source
-        for loop, t, f in zip((i, j, k), into, out_of, strict=False):
-            row, origin = e.at(b, row, b.mul(loop.index, t)), e.at(b, origin, b.mul(loop.index, f))
+        for axis in range(AXES - 1):
+            loop = nest.enter_context(e.for_range(b, 0, sizes[axis], name=f"axis{axis}"))
+            row = e.at(b, row, b.mul(loop.index, into[axis]))
+            origin = e.at(b, origin, b.mul(loop.index, out_of[axis]))
         with e.for_range(b, 0, whole, e.W, name="vectors") as v:
             e.store(b, e.load(b, e.at(b, origin, v.index)), e.at(b, row, v.index))
         with e.for_range(b, whole, sizes[-1], name="rest") as v:
@@ -41,7 +44,7 @@ def emit_copy(target: CpuTarget) -> str:
 
 
 def copy_shape(target: Array, source: Array) -> list[int] | None:
-    """Sizes and strides for a copy between arrays of one shape; None when it has more than four axes."""
+    """Sizes and strides for a copy between arrays of one shape; None when it has more than six axes."""
     axes = [(n, t // 4, s // 4) for n, t, s in zip(target.shape, target.strides, source.strides, strict=True) if n != 1]
     if len(axes) > AXES:
         return None

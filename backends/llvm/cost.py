@@ -89,7 +89,8 @@ def sizes_of(stage: Stage, dims: Dims) -> Sizes:
 def seconds(stage: Stage, dims: Dims, m: Machine, *, lanes: int = 1, rows: int = 1) -> float:
     """Estimated time of a stage on ``lanes`` threads that share lanes, or ``rows`` threads that share rows."""
     w, s = work_of(stage), sizes_of(stage, dims)
-    per_thread = -(-s.rows // rows)
+    image = stage.shifts.image if stage.is_scan else 1  # rows that a thread owns together
+    per_thread = -(-(s.rows // image) // rows) * image if image else s.rows
     compute = per_thread * w.flops / lanes / m.flops
     passes = -(-per_thread // 32)
     stream = m.stream(w.weights / lanes) * passes

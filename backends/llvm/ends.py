@@ -16,7 +16,7 @@ from rnngraph.ir import Array
 class Ends:
     """The lengths of one call in native memory; one for each pair of a lengths input and a number of steps.
 
-    lengths  i64[rows]
+    lengths  i64[rows]; the rows of an image share the length of their batch entry
     live     i64[steps]: at step t the rows [0, live[t]) are run; those behind have ended, or not begun when time runs
              backwards
     """
@@ -24,11 +24,12 @@ class Ends:
     def __init__(self, rows: int, steps: int) -> None:
         self.lengths: Array = np.zeros(max(rows, 1), np.int64)
         self.live: Array = np.zeros(max(steps, 1), np.int64)
-        self.steps = steps
+        self.rows, self.steps = rows, steps
 
     def set(self, given: Array) -> None:
-        self.lengths[: len(given)] = given
-        self.live[: self.steps] = live_rows(given, self.steps)
+        each = np.repeat(given, self.rows // max(len(given), 1))
+        self.lengths[: self.rows] = each
+        self.live[: self.steps] = live_rows(each, self.steps)
 
     @property
     def row_steps(self) -> int:

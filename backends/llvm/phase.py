@@ -208,7 +208,8 @@ class PhaseEmitter:
         for q, piece in enumerate(group.pieces):
             assert piece.load.leaf is not None
             base, stride = self.base(b, piece.load.leaf)
-            left = e.at(b, e.at(b, base, b.mul(row, stride)), piece.load.off)
+            first = b.add(row, e.num(piece.load.shift)) if piece.load.shift else row
+            left = e.at(b, e.at(b, base, b.mul(first, stride)), piece.load.off)
             panel = piece.k * vectors * e.W
             weights = e.at(b, self.weights[g, q], b.mul(tile, e.num(panel)))
             block = k_block(e.target, vectors, piece.k)
@@ -309,7 +310,7 @@ class PhaseEmitter:
             return typed(e, b, i, e.const(i.number))
         if i.kind is Kind.LOAD:
             assert i.leaf is not None
-            return typed(e, b, i, self.read(b, i.leaf, i.off, place))
+            return typed(e, b, i, self.read(b, i.leaf, i.off, place, i.shift))
         if i.kind is Kind.ROW_SPLAT:
             k = self.phase.row_scalars.index(i.args[0])
             address = e.at(b, self.scalars, b.add(b.mul(self.capacity, e.num(k)), place.row))
@@ -323,14 +324,15 @@ class PhaseEmitter:
         args = [self.eval(b, a, place, memo, root=False) for a in i.args]
         return lowered(e, b, i, args)
 
-    def read(self, b: Builder, leaf: Leaf, off: int, place: Place) -> IRValue:
+    def read(self, b: Builder, leaf: Leaf, off: int, place: Place, shift: int = 0) -> IRValue:
+        """A vector of memory, at the place's row or ``shift`` rows further."""
         e = self.e
         base, stride = self.base(b, leaf)
         if leaf.source is Source.SCALAR:
             return e.splat(b, e.load(b, base, F32))
         address = e.at(b, base, b.add(place.lane, e.num(off)))
         if leaf.source is not Source.VECTOR:
-            address = e.at(b, address, b.mul(place.row, stride))
+            address = e.at(b, address, b.mul(b.add(place.row, e.num(shift)) if shift else place.row, stride))
         padded = leaf.source in (Source.CARRY, Source.TEMPORARY)
         return e.load(b, address, mask=None if padded else place.mask)
 

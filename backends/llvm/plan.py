@@ -11,16 +11,17 @@ from typing import TypeAlias
 
 import numpy as np
 
-from rnngraph.backends.llvm.args import Slots, has_row_scalars, most_row_scalars
-from rnngraph.backends.llvm.arrays import Arrays, row_stride
+from rnngraph.backends.llvm.args import TIMED, Slots, has_row_scalars, most_row_scalars
+from rnngraph.backends.llvm.arrays import Arrays, margins, row_stride
 from rnngraph.backends.llvm.copy import WORDS, copy_shape
 from rnngraph.backends.llvm.cost import Machine
 from rnngraph.backends.llvm.ends import Ends
-from rnngraph.backends.llvm.layout import Tiling
+from rnngraph.backends.llvm.layout import Tiling, aligned
 from rnngraph.backends.llvm.pool import Job, records
 from rnngraph.backends.llvm.tasks import Planner, Record, Share
 from rnngraph.errors import CompileError
 from rnngraph.ir import Array, Dims, Op, Value, resolve
+from rnngraph.ir.grid_ops import PadAttrs
 from rnngraph.ir.ops import ConcatAttrs
 from rnngraph.phases.instances import Source
 from rnngraph.phases.memory import MemoryPlan
@@ -72,9 +73,9 @@ class Plan:
         self.dims = dims
         self.threads = threads  # at most; what the schedule uses, once it is made
         self.stages: Sequence[Stage] = code.schedule.stages
-        self.arrays = Arrays(code.memory, code.inputs, code.outputs, dims)
+        self.arrays = Arrays(code.memory, code.inputs, code.outputs, dims, margins(self.stages))
         self.keep: list[Array] = []
-        self.ends: dict[tuple[Value, int], Ends] = {}  # by lengths and number of steps
+        self.ends: dict[tuple[Value, int, int], Ends] = {}  # by lengths and numbers of rows and steps
         self.tables = _Words()
         self.relaid: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, input) -> copy, original
         self.delivered: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, output) -> where it belongs, buffer
@@ -140,12 +141,12 @@ class Plan:
             number(f"{name}.t", array.strides[0] // 4 if stage.is_scan else 0)
             number(f"{name}.r", self._row_stride(array, len(stage.rows), stage.is_scan))
         for carry in stage.carries:
-            even, odd = self._carry(k, carry, rows)
+            even, odd = self._carry(k, carry)
             memory(f"{carry.name}.0", even)
             memory(f"{carry.name}.1", odd)
-            number(f"{carry.name}.r", even.strides[0] // 4)
+            number(f"{carry.name}.r", even.strides[-2] // 4)
         for name, n in stage.partition.temporaries.items():
-            array = self._own((rows, n))
+            array = self._own((rows, n), stage.shifts.margins.get(name, (0, 0)))
             memory(name, array)
             number(f"{name}.r", array.strides[0] // 4)
         self._row_buffers(stage, code, rows, memory, number)
@@ -172,8 +173,8 @@ class Plan:
             memory("scalars", self._own((self.threads, size)))
             number("scalars.part", -(-size // ROW_PAD) * ROW_PAD)
 
-    def _own(self, shape: tuple[int, ...]) -> Array:
-        array = self.arrays.buffer(shape)
+    def _own(self, shape: tuple[int, ...], margin: tuple[int, int] = (0, 0)) -> Array:
+        array = self.arrays.buffer(shape, margin)
         self.keep.append(array)
         return array
 
@@ -187,14 +188,21 @@ class Plan:
         timed = source is Source.SEQUENCE
         array = self._with_lanes(k, array, timed)
         fits = row_stride(array[0] if timed and len(array) else array) is not None
-        return array if fits or array.size == 0 else self._relay(k, name, array)
+        margin = self.stages[k].shifts.margins.get(name, (0, 0))
+        if margin != (0, 0) and not self.arrays.has_margin(value):
+            fits = False
+        return array if fits or array.size == 0 else self._relay(k, name, array, margin)
 
     def _with_lanes(self, k: int, array: Array, timed: bool) -> Array:
         """One number per row is an array of one lane."""
         return array[..., None] if array.ndim == len(self.stages[k].rows) + timed else array
 
-    def _relay(self, k: int, name: str, array: Array) -> Array:
-        copy = self._own(array.shape)
+    def _relay(self, k: int, name: str, array: Array, margin: tuple[int, int] = (0, 0)) -> Array:
+        if array.shape[-1] == 1 and margin == (0, 0):  # numbers side by side
+            copy = aligned(array.shape)
+            self.keep.append(copy)
+        else:
+            copy = self._own(array.shape, margin)
         self.relaid[(k, name)] = (copy, array)
         return copy
 
@@ -217,16 +225,18 @@ class Plan:
         assert stride is not None
         return stride
 
-    def _carry(self, k: int, carry: Carry, rows: int) -> tuple[Array, Array]:
-        even = self._own((rows, carry.n))
-        odd = even if carry.mode.value == "in place" else self._own((rows, carry.n))
+    def _carry(self, k: int, carry: Carry) -> tuple[Array, Array]:
+        shape = (*resolve(self.stages[k].rows, self.dims), carry.n)
+        margin = self.stages[k].shifts.margins.get(carry.name, (0, 0))
+        even = self._own(shape, margin)
+        odd = even if carry.mode.value == "in place" else self._own(shape, margin)
         self.carries[(k, carry.name)] = (even, odd)
         return even, odd
 
     def _ends(self, value: Value, rows: int, steps: int) -> Ends:
         if value not in self.code.inputs:
             raise CompileError(f"llvm: lengths must be an input of the segment, got %{value.hint}")
-        return self.ends.setdefault((value, steps), Ends(rows, steps))
+        return self.ends.setdefault((value, rows, steps), Ends(rows, steps))
 
     # --- records: the planner's Runner ------------------------------------------------------------------------------
 
@@ -235,7 +245,9 @@ class Plan:
         rows = self.tables.words[self.starts[stage] + self.code.stages[stage].slots["rows"]]
         lanes = (0, 1) if share.by_rows else (share.part, share.parts)
         if s.is_scan:
-            return (address, self.starts[stage], begin, end, *lanes, *share.rows(rows), share.counter)
+            image = s.shifts.image or rows  # rows that one participant owns together
+            r0, r1 = share.rows(rows // image if image else 0)
+            return (address, self.starts[stage], begin, end, *lanes, r0 * image, r1 * image, share.counter)
         first, last = self._row_range(s, begin, end, rows)
         r0, r1 = share.rows(last - first)
         return (address, self.starts[stage], 0, 1, *lanes, first + r0, first + r1, share.counter)
@@ -284,6 +296,9 @@ class Plan:
         return self.copy(self._part(self.arrays.get(join), op, part, offset), self.arrays.get(part))
 
     def _part(self, container: Array, op: Op, part: Value, offset: int) -> Array:
+        if isinstance(op.attrs, PadAttrs):
+            sizes = resolve(part.shape, self.dims)
+            return container[tuple(slice(lo, lo + n) for lo, n in zip(op.attrs.low, sizes, strict=True))]
         assert isinstance(op.attrs, ConcatAttrs)
         axis = op.attrs.axis
         index = [slice(None)] * container.ndim
@@ -312,10 +327,11 @@ class Plan:
         out = []
         s = self.stages[stage]
         gang = next(g for g in self.code.memory.gangs if stage in g.stages)
-        for (k, _), (target, source) in pairs.items():
+        for (k, name), (target, source) in pairs.items():
             if k != stage:
                 continue
-            if gang.steps is not None and target.ndim > 2 and (s.is_scan or len(s.rows) > 1):
+            timed = name.startswith(TIMED) if s.is_scan else len(s.rows) > 1
+            if gang.steps is not None and timed:
                 (steps,) = resolve((gang.steps,), self.dims)
                 at = slice(steps - end, steps - begin) if gang.reverse else slice(begin, end)
                 target, source = target[at], source[at]
@@ -366,7 +382,7 @@ class Plan:
             base = known.get(id(array)) or array.__array_interface__["data"][0]
             for position, offset in places:
                 words[position] = base + offset
-        for (value, _), ends in self.ends.items():
+        for (value, _, _), ends in self.ends.items():
             ends.set(inputs[self.code.inputs.index(value)])
         for k, flags in self.arrays.flags.items():
             flags[...] = inputs[k]

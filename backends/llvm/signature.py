@@ -55,7 +55,7 @@ def _instance(number: dict[Instance, int], i: Instance, spilled: str) -> str:
     leaf = f"{i.leaf.source.value}:{i.leaf.name}" if i.leaf is not None else ""
     args = " ".join(str(number[a]) for a in i.args)
     pieces = " ".join(f"{number[q.load]}*{q.k}" for q in i.pieces)
-    return (f"{number[i]} {i.kind.value} {what} {i.off} {i.n} {i.level} {i.number!r} [{args}] [{pieces}] "
+    return (f"{number[i]} {i.kind.value} {what} {i.off} {i.n} {i.level} {i.shift} {i.number!r} [{args}] [{pieces}] "
             f"{leaf} {spilled}")
 
 

@@ -221,7 +221,8 @@ class Planner:
         rows = sizes_of(stage, self.runner.dims).rows
         if n == 1:
             return [Share()]
-        by_rows = rows >= n and self.cost(s, rows=n) <= self.cost(s, lanes=n)
+        image = (stage.shifts.image or rows) if stage.is_scan else 1
+        by_rows = rows >= n * image and self.cost(s, rows=n) <= self.cost(s, lanes=n)
         if by_rows or (not stage.is_scan and rows >= 2 * n):
             return [Share(k, n) for k in range(n)]
         counter = self.tables.counter(team)

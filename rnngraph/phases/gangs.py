@@ -36,7 +36,7 @@ def time_of(stage: Stage) -> Dim | None:
     """The dim along which a stage can be run piece by piece."""
     if stage.is_scan:
         return stage.steps
-    return stage.rows[0] if len(stage.rows) > 1 else None
+    return stage.rows[0] if len(stage.rows) > 1 and stage.shifts.image else None
 
 
 def find_gangs(items: Sequence[Stage | Op]) -> list[Gang]:

@@ -48,6 +48,8 @@ def _readers(partition: Partition, name: str) -> tuple[list[int], list[int]]:
 
 def _same_lanes(partition: Partition, load: Instance, name: str) -> bool:
     """Whether a load reads exactly the lanes that its own thread writes: one window, the same everywhere."""
+    if load.shift:
+        return False
     return all(s.pos == load.off and s.instance.n == load.n for p in partition.phases for s in p.stores
                if s.dest == name)
 

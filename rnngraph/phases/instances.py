@@ -66,6 +66,8 @@ class Instance:
     leaf: Leaf | None = None
     number: float = 0.0
     pieces: tuple[Piece, ...] = ()  # a matmul's left side
+    shift: int = 0  # rows further that memory is read
+    image: int = 1  # rows between which work may be cut although memory is read at other rows; 0: nowhere
     level: int = 0
     index: int = 0  # creation order: every iteration is deterministic
 

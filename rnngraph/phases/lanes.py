@@ -8,11 +8,13 @@ instances with ``n == ROW``. See docs/architecture.md, "Phases".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from rnngraph.ir import BOOL, F32, Op, Value
+from rnngraph.ir.grid_ops import ShiftRowsAttrs
 from rnngraph.ir.ops import CAST, BroadcastAttrs, ConcatAttrs, ConstAttrs, ReduceAttrs, SliceAttrs, is_elementwise
 from rnngraph.phases.instances import ROW, Instance, Kind, Leaf, Piece, Source
 from rnngraph.phases.static import is_static
@@ -89,6 +91,18 @@ class LaneAnalysis:
                 at += width
             return pieces
         return [(value, off, n, 0)]
+
+    def bases(self, value: Value) -> list[Value]:
+        """What must be in memory for ``value`` to be read as a matmul's left side: its pieces, at whatever rows."""
+        found: list[Value] = []
+        todo = [(value, 0, self.lanes_of(value))]
+        while todo:
+            for base, off, n, _ in self.resolve(*todo.pop()):
+                if _is_shift(base) and base not in self.leaves and base.op is not None:
+                    todo.append((base.op.operands[0], off, n))
+                else:
+                    found.append(base)
+        return found
 
     # --- lanes -----------------------------------------------------------------------------------------------
 
@@ -175,6 +189,8 @@ class LaneAnalysis:
             return self._matmul(op, v, off, n)
         if isinstance(op.attrs, BroadcastAttrs):
             return self._broadcast(op, op.attrs, off, n)
+        if isinstance(op.attrs, ShiftRowsAttrs):
+            return self._shifted(op.operands[0], op.attrs, off, n)
         if op.name == "reshape" and op.operands[0].shape == self.rows and v.shape == (*self.rows, 1):
             row = self.get_row(op.operands[0])
             return Instance(Kind.ROW_SPLAT, v, off, n, (row,), level=row.level)
@@ -195,6 +211,19 @@ class LaneAnalysis:
             level = max(level, load.level)
             pieces.append(Piece(load, right, pos, m))
         return Instance(Kind.MATMUL, v, off, n, pieces=tuple(pieces), level=level)
+
+    def _shifted(self, source: Value, attrs: ShiftRowsAttrs, off: int, n: int) -> Instance:
+        """Memory read at other rows."""
+        pieces = self.resolve(source, off, n)
+        if len(pieces) > 1:
+            raise NeedsStore(source)
+        base, o, m, _ = pieces[0]
+        load = self._memo(base, o, m, computed=False)
+        if load.kind is not Kind.LOAD or load.leaf is None or load.leaf.source in (Source.VECTOR, Source.SCALAR):
+            raise NeedsStore(base)
+        image = attrs.image if load.shift == 0 else math.lcm(attrs.image, load.image)  # 0 stays 0
+        return Instance(Kind.LOAD, load.value, o, m, leaf=load.leaf, level=load.level, shift=load.shift + attrs.by,
+                        image=image)
 
     def _joined_sum(self, v: Value, off: int, n: int) -> Instance | None:
         """x @ W + b + h @ R as one accumulation over the pieces of both matmuls, then the other terms; None when the
@@ -301,6 +330,10 @@ def is_lanewise(op: Op) -> bool:
 def _role(leaf: Leaf, source: Source) -> Leaf:
     """The leaf as it is read here; a sequence or carry stays one."""
     return leaf if leaf.source in (Source.SEQUENCE, Source.CARRY) else Leaf(source, f"{leaf.name}:{source.value}")
+
+
+def _is_shift(v: Value) -> bool:
+    return v.op is not None and isinstance(v.op.attrs, ShiftRowsAttrs)
 
 
 def _name(v: Value) -> str:

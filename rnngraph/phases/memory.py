@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from rnngraph.ir import Op, Value
+from rnngraph.ir.grid_ops import PadAttrs
 from rnngraph.ir.ops import ConcatAttrs
 from rnngraph.phases.gangs import Gang, find_gangs, levels_of
-from rnngraph.phases.stages import Schedule, is_foldable_reshape
+from rnngraph.phases.stages import JOINS, Schedule, is_foldable_reshape
 
 
 class Where(Enum):
@@ -55,8 +56,8 @@ class _Planner:
         self.outputs = outputs
         self.plan = MemoryPlan()
         self.written = dict.fromkeys(v for s in schedule.stages for v in s.writes())
-        self.joins = {i.results[0]: i for i in schedule.items if isinstance(i, Op) and i.name == "concat"}
-        self.moves = {i.results[0]: i for i in schedule.items if isinstance(i, Op) and i.name != "concat"}
+        self.joins = {i.results[0]: i for i in schedule.items if isinstance(i, Op) and i.name in JOINS}
+        self.moves = {i.results[0]: i for i in schedule.items if isinstance(i, Op) and i.name not in JOINS}
 
     def build(self) -> MemoryPlan:
         placements = self.plan.placements
@@ -85,6 +86,8 @@ class _Planner:
             self.plan.placements[v] = placement
             return True
         if v in self.joins:
+            if self.joins[v].name == "pad" and placement.where is not Where.BUFFER:
+                return False  # its zeros are written once, when its own buffer is made
             self.plan.placements[v] = placement
             self.join(v, self.joins[v])
             return True
@@ -96,6 +99,9 @@ class _Planner:
         return False
 
     def join(self, v: Value, op: Op) -> None:
+        if isinstance(op.attrs, PadAttrs):  # a buffer that starts as zeros; what is padded is copied into it
+            self.plan.copies.append((op.operands[0], v, 0))
+            return
         assert isinstance(op.attrs, ConcatAttrs)
         at = 0
         for part in op.operands:

@@ -103,8 +103,7 @@ def _matmul_operands(rows: tuple[int | str, ...], leaves: Mapping[Value, Leaf], 
         elif v.op.name == "matmul":
             left = v.op.operands[0]
             with suppress(Unsupported):  # the analysis itself will say so, with the op that needs it
-                pieces = analysis.resolve(left, 0, analysis.lanes_of(left))
-                found |= {base: None for base, *_ in pieces if base not in leaves}
+                found |= {base: None for base in analysis.bases(left) if base not in leaves}
     return list(found)
 
 

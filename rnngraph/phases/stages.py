@@ -7,17 +7,19 @@ A concat is a join: its operands are written straight into its buffer where poss
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from rnngraph.ir import BOOL, F32, Dim, Op, Scan, Value
 from rnngraph.ir.ops import BroadcastAttrs, ConcatAttrs, SliceAttrs
 from rnngraph.phases.hazards import CarryMode, barriers, carry_modes
-from rnngraph.phases.instances import Leaf, Source, leaves_of
+from rnngraph.phases.instances import Leaf, Source, leaves_of, walk
 from rnngraph.phases.lanes import Unsupported, is_lanewise
 from rnngraph.phases.partition import Partition, partition
 
-VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const"})
+VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const", "shift_rows"})
+JOINS = frozenset({"concat", "pad"})  # a buffer of its own, that others are copied or written into
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,26 @@ class Carry:
     mode: CarryMode
 
 
+@dataclass(frozen=True, slots=True)
+class Shifts:
+    """Memory that is read at other rows than its own.
+
+    margins  how many rows in front of and behind a buffer are read, by its name; they hold zeros
+    image    threads may share the rows of a scan between multiples of this; 0: not at all
+    """
+
+    margins: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    image: int = 1
+
+
+NO_SHIFTS = Shifts()
+
+
 @dataclass(slots=True)
 class Stage:
     """One native loop.
 
-    rows      dims of its rows: (T, B) or (B,) for a rows stage, (B,) for a scan's step
+    rows      dims of its rows: (T, B) or (B,) for a rows stage, (B,) for a scan's step; with images (B, rows, columns)
     steps     number of steps of a scan; None for a rows stage
     inputs    memory that it reads, by the name in its argument table
     outputs   values that it writes
@@ -52,6 +69,7 @@ class Stage:
     lengths: Value | None = None
     pad: str = "zero"
     waits: tuple[bool, ...] = ()
+    shifts: Shifts = NO_SHIFTS
 
     @property
     def is_scan(self) -> bool:
@@ -111,6 +129,8 @@ def is_lane_view(op: Op, rows: tuple[Dim, ...]) -> bool:
     if isinstance(a, BroadcastAttrs):
         per_row = a.axes == tuple(range(len(rows)))
         return (shape == rows and a.axes == ()) or (shape[:-1] == rows and (a.axes in ((), (len(rows),)) or per_row))
+    if op.name == "shift_rows":
+        return shape[:-1] == rows
     if op.name == "reshape":  # a row scalar seen as one lane, or back
         return {shape, op.operands[0].shape} == {rows, (*rows, 1)}
     return False
@@ -165,12 +185,12 @@ def scan_stage(op: Op) -> Stage:
     inputs = {f"x{i}": (fixed[a], v) for i, (a, v) in enumerate(zip(s.x_args, s.xs, strict=True))}
     inputs |= _inputs(parts)
     return Stage(op.layer or "scan", rows, parts, inputs, {f"y{i}": v for i, v in enumerate(s.ys)}, s.attrs.steps,
-                 s.attrs.reverse, carries, s.lengths, s.attrs.pad, barriers(parts, modes))
+                 s.attrs.reverse, carries, s.lengths, s.attrs.pad, barriers(parts, modes), _shifts(parts, op.layer))
 
 
 def _scan_rows(s: Scan) -> tuple[Dim, ...]:
     for v in (*s.carry_args, *s.emitted, *s.x_args):
-        if v.type.rank != 2:
+        if v.type.rank < 2:
             raise Unsupported(f"%{v.hint} of layer {s.op.layer} is {v.type}; fused loops take [batch, features] steps")
         return v.shape[:-1]
     raise Unsupported("a scan without states")
@@ -190,6 +210,22 @@ def _inputs(parts: Partition) -> dict[str, tuple[Leaf, Value]]:
     return {leaf.name: (leaf, v) for leaf, v in leaves_of(roots).items() if leaf.source not in own}
 
 
+def _shifts(parts: Partition, layer: str) -> Shifts:
+    """What is read at other rows."""
+    roots = [s.instance for p in parts.phases for s in p.stores] + [r for p in parts.phases for r in p.reduces]
+    margins: dict[str, tuple[int, int]] = {}
+    image = 1
+    for i in walk(roots):
+        for load in (i, *(q.load for q in i.pieces)):
+            if load.leaf is not None and load.shift:
+                low, high = margins.get(load.leaf.name, (0, 0))
+                margins[load.leaf.name] = (max(low, -load.shift), max(high, load.shift))
+                image = math.lcm(image, load.image)
+                if load.leaf.source is Source.SEQUENCE and not load.image:
+                    raise Unsupported(f"layer {layer}: rows of a sequence are read beyond those of their step")
+    return Shifts(margins, image) if margins else NO_SHIFTS
+
+
 def rows_stage(ops: Sequence[Op], segment: frozenset[Op] | None = None) -> Stage:
     """Compute ops with the same rows as one stage that writes the values needed outside. Raises Unsupported.
 
@@ -205,7 +241,7 @@ def rows_stage(ops: Sequence[Op], segment: frozenset[Op] | None = None) -> Stage
                 outputs[f"y{len(outputs)}"] = v
     parts = partition(rows, leaves, list(outputs.items()))
     layer = next((op.layer for op in ops if op.layer), ops[0].name)
-    return Stage(layer, rows, parts, _inputs(parts), outputs, waits=barriers(parts, {}))
+    return Stage(layer, rows, parts, _inputs(parts), outputs, waits=barriers(parts, {}), shifts=_shifts(parts, layer))
 
 
 def _needed_outside(v: Value, internal: frozenset[Op], rows: tuple[Dim, ...], segment: frozenset[Op] | None) -> bool:
@@ -263,7 +299,7 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
         elif op.name == "scan":
             close()
             items.append(scan_stage(op))
-        elif op.name in VIEWS or op.name == "concat":
+        elif op.name in VIEWS | JOINS:
             own = _depends(op, inside)  # other moves stand in front: the stage may read them
             if own and not is_lane_view(op, rows_of(open_ops[0])):
                 close()
@@ -275,7 +311,10 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
         else:
             raise Unsupported(f"op {op.name} has no native form")
     close()
-    return Schedule(_needed(items, outputs))
+    needed = _needed(items, outputs)
+    if any(isinstance(i, Op) and i.name == "shift_rows" for i in needed):
+        raise Unsupported("shifted rows that no loop reads: they are no view of memory")
+    return Schedule(needed)
 
 
 def _rows_stages(ops: Sequence[Op], segment: frozenset[Op]) -> list[Stage]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rnngraph.ir import Value
-from rnngraph.phases.instances import Instance, Kind, postorder
+from rnngraph.phases.instances import Instance, Kind, Piece, postorder
 from rnngraph.phases.memory import MemoryPlan, Where
 from rnngraph.phases.partition import Phase
 from rnngraph.phases.stages import Schedule, Stage
@@ -31,7 +31,7 @@ def _phase(p: Phase) -> str:
     parts = []
     if p.row_scalars:
         parts.append(f"{len(p.row_scalars)} row scalars")
-    parts += [f"matmul {'+'.join(str(q.k) for q in g.pieces)} -> {len(g.parts)}x{p.n}" for g in p.groups]
+    parts += [f"matmul {'+'.join(map(_piece, g.pieces))} -> {len(g.parts)}x{p.n}" for g in p.groups]
     work = sum(1 for i in _elementwise(p))
     if work:
         parts.append(f"{work} elementwise")
@@ -39,6 +39,11 @@ def _phase(p: Phase) -> str:
     if p.stores:
         parts.append("store " + " ".join(s.dest + (f"+{s.pos}" if s.pos else "") for s in p.stores))
     return " | ".join(parts)
+
+
+def _piece(q: Piece) -> str:
+    """The extent of k, and the row it is read from where that is another one."""
+    return f"{q.k}@{q.load.shift:+d}" if q.load.shift else str(q.k)
 
 
 def _elementwise(p: Phase) -> list[Instance]:
