@@ -57,9 +57,12 @@ from rnngraph.nn.symbol import Input
 from rnngraph.nn.tensor import Tensor
 from rnngraph.nn.trace import trace
 from rnngraph.nn.wrappers import (
+    AttentionCell,
+    BahdanauAttentionCell,
     Bidirectional,
     BidirectionalCell,
     CellWrapper,
+    DropConnectCell,
     DropoutCell,
     DropoutWrapper,
     HighwayCell,
@@ -74,6 +77,8 @@ __all__ = [
     "LSTM",
     "RNN",
     "Activation",
+    "AttentionCell",
+    "BahdanauAttentionCell",
     "Bidirectional",
     "BidirectionalCell",
     "BidirectionalGridLSTMCell",
@@ -89,6 +94,7 @@ __all__ = [
     "ConvRNNCell",
     "CoupledInputForgetGateLSTMCell",
     "Dense",
+    "DropConnectCell",
     "Dropout",
     "DropoutCell",
     "DropoutWrapper",

@@ -55,9 +55,13 @@ class CellLayer(Layer):
         return self.path.rsplit("/", 1)[-1]
 
     def call(self, x: Any, states: Sequence[Tensor] | None, valid_length: Tensor | None = None,
-             how: Unroll | None = None, sequence: int = 0) -> tuple[Tensor, ...]:
-        if how is not None:
-            return self._over_time(x, states, valid_length, how)
+             how: Unroll | None = None, sequence: int = 0, constants: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
+        with active().given(constants):
+            if how is not None:
+                return self._over_time(x, states, valid_length, how)
+            return self._step(x, states, sequence)
+
+    def _step(self, x: Tensor, states: Sequence[Tensor] | None, sequence: int) -> tuple[Tensor, ...]:
         if not self.cell.steppable:
             raise TraceError(f"layer {active().path!r}: {self.cell.label} has no single steps; use "
                              "cell.unroll(length, inputs)")
@@ -128,17 +132,18 @@ def layer_of(cell: Cell) -> CellLayer:
     return cell._layer
 
 
-def step(cell: Cell, x: Any, states: Any) -> tuple[Any, Any]:
+def step(cell: Cell, x: Any, states: Any, constants: Sequence[Tensor]) -> tuple[Any, Any]:
     """`Cell.__call__`."""
     _check_tensors(cell, x, states)
     in_order = isinstance(states, list)
     flat = None if states is None else list(states) if in_order else cell.states.unpack(states)
     layer = layer_of(cell)
-    y, *new = layer(x, flat, sequence=layer.sequence)
+    y, *new = layer(x, flat, sequence=layer.sequence, constants=tuple(constants))
     return y, new if in_order else cell.states.pack(new)
 
 
-def unroll(cell: Cell, inputs: Any, states: Any, how: Unroll, valid_length: Tensor | None) -> tuple[Any, list[Tensor]]:
+def unroll(cell: Cell, inputs: Any, states: Any, how: Unroll, valid_length: Tensor | None,
+           constants: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
     """`Cell.unroll`."""
     if how.layout not in LAYOUTS:
         raise TraceError(f"{cell.label}: layout must be one of {', '.join(LAYOUTS)}, got {how.layout!r}")
@@ -146,7 +151,7 @@ def unroll(cell: Cell, inputs: Any, states: Any, how: Unroll, valid_length: Tens
         raise ShapeError(f"{cell.label}: length must be an int >= 1 or None, got {how.length!r}")
     _check_tensors(cell, inputs, states)
     flat = None if states is None else list(states) if isinstance(states, list) else cell.states.unpack(states)
-    results = layer_of(cell)(inputs, flat, valid_length, how=how)
+    results = layer_of(cell)(inputs, flat, valid_length, how=how, constants=tuple(constants))
     count = len(results) - len(cell.states.names)
     outputs = list(results[:count])
     return outputs[0] if how.merge else outputs, list(results[count:])

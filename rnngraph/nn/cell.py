@@ -99,7 +99,7 @@ class Cell(WeightOwner):
         """States to start from: zeros, or what ``func(name, shape)`` gives, such as Inputs (MXNet's begin_state)."""
         return calls.begin_state(self, batch, func)
 
-    def __call__(self, x: Any, states: Any = None) -> tuple[Any, Any]:
+    def __call__(self, x: Any, states: Any = None, constants: Sequence[Tensor] = ()) -> tuple[Any, Any]:
         """One step by hand, in a trace or while a model is composed: (y, new states).
 
         ``states`` has the form that `step` takes, or is a list in order, and the new ones have the same form; None
@@ -113,10 +113,11 @@ class Cell(WeightOwner):
             >>> trace(Model(x, y)).outputs[0].shape
             ('batch', 4)
         """
-        return calls.step(self, x, states)
+        return calls.step(self, x, states, constants)
 
     def unroll(self, length: int | None, inputs: Any, begin_state: Any = None, layout: str = "NTC",
-               merge_outputs: bool | None = None, valid_length: Tensor | None = None) -> tuple[Any, list[Tensor]]:
+               merge_outputs: bool | None = None, valid_length: Tensor | None = None,
+               constants: Sequence[Tensor] = ()) -> tuple[Any, list[Tensor]]:
         """The cell over a sequence: (outputs, final states), as MXNet's unroll. It becomes a loop, not a copy per step.
 
         length         the number of steps; None takes the inputs' own, which may be a symbol
@@ -124,6 +125,7 @@ class Cell(WeightOwner):
         begin_state    states to start from, in order; None starts at zero
         merge_outputs  False: a list of one output per step; otherwise one tensor in ``layout``
         valid_length   i32[batch]: outputs past a row's length are zero, and its states are those at its length
+        constants      what the cell's steps may use besides
 
         Raises ShapeError when length and inputs differ.
 
@@ -135,7 +137,7 @@ class Cell(WeightOwner):
             ('batch', 5, 4)
         """
         return calls.unroll(self, inputs, begin_state,
-                            calls.Unroll(length, layout, merge_outputs is not False), valid_length)
+                            calls.Unroll(length, layout, merge_outputs is not False), valid_length, constants)
 
     def reset(self) -> None:
         """Begin a new sequence for steps taken by hand: dropout masks are drawn anew (MXNet's reset)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -69,6 +69,7 @@ class Trace:
     constants_read: bool = False  # whether some step has
     time_masks: dict[Value, Value] = field(default_factory=dict)  # a tensor -> its mask bool[batch, time]
     mask_lengths: dict[Value, Value] = field(default_factory=dict)  # a mask -> the lengths that it says
+    replaced: Mapping[int, Value] = field(default_factory=dict)  # what weights are for now, by id
     _constants: dict[tuple[int, str], Value] = field(default_factory=dict)
     _masks: dict[tuple[str, str], Value] = field(default_factory=dict)
     _sequences: dict[object, dict[tuple[str, str], Value]] = field(default_factory=dict)
@@ -152,6 +153,15 @@ class Trace:
             else:
                 self._constants[key] = self.top.const(make(), type.dtype, hint)
         return self._constants[key]
+
+    @contextmanager
+    def weights_as(self, values: Mapping[int, Value]) -> Iterator[None]:
+        """Weights within have other values, by their ``id``."""
+        outer, self.replaced = self.replaced, {**self.replaced, **values}
+        try:
+            yield
+        finally:
+            self.replaced = outer
 
     def use(self, name: str) -> int:
         """How often ``name`` was asked for before: tells apart the calls of one layer."""

@@ -15,7 +15,7 @@ from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import F32, Array, TensorType, Value
 from rnngraph.nn.context import active
 from rnngraph.nn.initializers import Initializer, IntShape, to_initializer
-from rnngraph.nn.tensor import Tensor
+from rnngraph.nn.tensor import Tensor, take_slice
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 MAX_ELEMENTS = 2**36  # of one weight: 256 GiB; beyond, it is a mistake in the model
@@ -59,7 +59,10 @@ class Weight(Tensor):
         self._array.flags.writeable = False
 
     def value(self) -> Value:
-        return active().constant((id(self), ""), self._type, lambda: self.array, self.name)
+        trace = active()
+        if id(self) in trace.replaced:
+            return trace.replaced[id(self)]
+        return trace.constant((id(self), ""), self._type, lambda: self.array, self.name)
 
     def part(self, hint: str, *index: slice | int) -> WeightPart:
         """A part of the array as a constant of its own, such as one gate's columns."""
@@ -88,6 +91,8 @@ class WeightPart(Tensor):
         return self._type
 
     def value(self) -> Value:
+        if id(self.weight) in active().replaced:
+            return take_slice(self.weight, self.index).value()
         key = (id(self.weight), f"{self.hint}{self.index}")
         return active().constant(key, self._type, lambda: self.weight.array[self.index], self.hint)
 

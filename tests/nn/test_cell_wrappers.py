@@ -16,6 +16,7 @@ from rnngraph.nn import (
     BidirectionalCell,
     Cell,
     CellWrapper,
+    DropConnectCell,
     DropoutCell,
     DropoutWrapper,
     GRUCell,
@@ -49,7 +50,7 @@ def masks_of(graph: Graph) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for op in graph.walk():
         if op.opdef is RANDOM_MASK:
-            name = op.layer.removeprefix("r/")
+            name = op.layer.removeprefix("r").removeprefix("/")
             assert name not in found
             run_ops.run_op(op)
             found[name] = run_ops.env[op.result]
@@ -194,6 +195,30 @@ def test_seeds_make_masks() -> None:
     by_seed = [masks_of(trace(made, X, training=True, seed=s))["dropout_wrapper.input"] for s in (1, 1, 2)]
     assert (by_seed[0] == by_seed[1]).all()
     assert (by_seed[0] != by_seed[2]).any()
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_drop_connect(unroll: bool) -> None:
+    made = layer(DropConnectCell(LSTMCell(5, recurrent_dropout=0.25), 0.5, ["recurrent_kernel", "bias"]))
+    made.unroll = unroll
+    given = Input((B, T, I)) if unroll else X
+    got = outputs(made, {"x": x}, given, training=True, seed=3)
+    masks = masks_of(trace(made, given, training=True, seed=3))
+    assert {k: m.shape for k, m in masks.items()} == {
+        "": (B, 5), "drop_connect_cell.recurrent_kernel": (5, 20), "drop_connect_cell.bias": (20,)}
+    w = wide(made.weights)
+    dropped = {**w, **{n: w[n] * masks[f"drop_connect_cell.{n}"] for n in ("recurrent_kernel", "bias")}}
+    cell = lstm(dropped)
+
+    def step(t: int, xt: Array, state: list[Array]) -> tuple[Array, list[Array]]:
+        return cell(xt, [state[0] * masks[""], state[1]])
+
+    seq, (h, c) = over_time(step, states(5, 5))
+    close(got["y"], seq, EXACT)
+    close(got["r.h"], h, EXACT)
+    close(got["r.c"], c, EXACT)
+    with pytest.raises(TraceError, match=r"GRUCell has the weights kernel, recurrent_kernel, bias, got \['w'\]"):
+        layer(DropConnectCell(GRUCell(2), 0.5, ["w"]))
 
 
 # --- zoneout ------------------------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from rnngraph.nn.wrappers.attention import AttentionCell, BahdanauAttentionCell
 from rnngraph.nn.wrappers.base import CellWrapper
 from rnngraph.nn.wrappers.bidirectional import Bidirectional
 from rnngraph.nn.wrappers.bidirectional_cell import BidirectionalCell
+from rnngraph.nn.wrappers.dropconnect import DropConnectCell
 from rnngraph.nn.wrappers.dropout import DropoutCell, DropoutWrapper, VariationalDropoutCell
 from rnngraph.nn.wrappers.highway import HighwayCell
 from rnngraph.nn.wrappers.residual import ResidualCell
@@ -12,6 +14,7 @@ from rnngraph.nn.wrappers.sequential import SequentialCell
 from rnngraph.nn.wrappers.zoneout import ZoneoutCell
 
 __all__ = [
-    "Bidirectional", "BidirectionalCell", "CellWrapper", "DropoutCell", "DropoutWrapper", "HighwayCell",
-    "ResidualCell", "SequentialCell", "VariationalDropoutCell", "ZoneoutCell",
+    "AttentionCell", "BahdanauAttentionCell", "Bidirectional", "BidirectionalCell", "CellWrapper",
+    "DropConnectCell", "DropoutCell", "DropoutWrapper", "HighwayCell", "ResidualCell", "SequentialCell",
+    "VariationalDropoutCell", "ZoneoutCell",
 ]
