@@ -56,6 +56,7 @@ class RowScalars:
         base, stride = p.base(b, i.leaf)
         if i.leaf.source is Source.SCALAR:
             return e.splat(b, e.load(b, base, F32))
+        base = e.at(b, base, i.off)  # the number is one lane of a row
         out = e.const(0.0)
         last = b.sub(p.live, e.num(1))
         for lane in range(e.W):

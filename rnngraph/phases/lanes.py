@@ -281,13 +281,15 @@ class LaneAnalysis:
     # --- row scalars -----------------------------------------------------------------------------------------
 
     def get_row(self, value: Value) -> Instance:
-        """The instance of a row scalar (a value of exactly the rows' shape)."""
+        """The instance of a row scalar: a value of exactly the rows' shape, or one lane that `_is_row`."""
         key = (id(value), -1, ROW, False)
         if key not in self.memo:
             self._enter(key, lambda: self._make_row(value))
         return self.memo[key]
 
     def _make_row(self, v: Value) -> Instance:
+        if v.shape == (*self.rows, 1):
+            return self._lane_as_row(v)
         if v.shape != self.rows:
             raise Unsupported(f"{_name(v)} has type {v.type}, expected one number per row")
         self._check(v)
@@ -311,8 +313,52 @@ class LaneAnalysis:
         raise Unsupported(f"op {op.name} ({v.type}{_of(op)}) has no form as one number per row")
 
     def _reduce(self, v: Value, source: Value) -> Instance:
-        arg = self.get(source, 0, self.lanes_of(source))
+        lanes = self.lanes_of(source)
+        if lanes == 1 and self._is_row(source):
+            return self.get_row(source)
+        arg = self.get(source, 0, lanes)
         return Instance(Kind.REDUCE, v, 0, ROW, (arg,), level=arg.level + 1)
+
+    def _is_row(self, value: Value) -> bool:
+        """Whether a value of one lane is made of lanes of memory, numbers and row scalars alone. Then it is a row
+        scalar too: it needs no reduction, and no phase of its own before its users."""
+        todo, seen = [value], set[Value]()
+        while todo:
+            base, _, _, _ = self.resolve(todo.pop(), 0, 1)[0]
+            if base in seen:
+                continue
+            seen.add(base)
+            op = base.op
+            if base in self.leaves:
+                if self.leaves[base].source not in (Source.SEQUENCE, Source.CARRY, Source.CAPTURE):
+                    return False
+            elif base in self.stored or op is None or base.shape != (*self.rows, 1):
+                return False
+            elif is_lanewise(op):
+                todo += op.operands
+            elif isinstance(op.attrs, BroadcastAttrs):
+                source = op.operands[0].op
+                number = op.attrs.axes == () and source is not None and isinstance(source.attrs, ConstAttrs)
+                if not number and op.operands[0].shape != self.rows:
+                    return False
+            elif op.name != "reshape" or op.operands[0].shape != self.rows:
+                return False
+        return True
+
+    def _lane_as_row(self, v: Value) -> Instance:
+        """The row scalar of a lane that `_is_row`."""
+        base, off, _, _ = self.resolve(v, 0, 1)[0]
+        if base in self.leaves:
+            self._check(base)
+            return Instance(Kind.LOAD, base, off, ROW, leaf=self.leaves[base])
+        op = base.op
+        assert op is not None
+        if is_lanewise(op):
+            args = tuple(self.get_row(a) for a in op.operands)
+            return Instance(Kind.ELEMENTWISE, base, 0, ROW, args, level=max(a.level for a in args))
+        if isinstance(op.attrs, BroadcastAttrs) and op.attrs.axes == ():
+            return self._splat(op.operands[0], base, 0, ROW)
+        return self.get_row(op.operands[0])
 
     def _check(self, v: Value) -> None:
         """f32, or bool, which memory holds as the f32 numbers 0 and 1."""

@@ -225,6 +225,20 @@ class Summary(UserCell):
         return h * s, h
 
 
+class Timed(UserCell):
+    """Single lanes as row scalars: the input's first, and one of the state, with numbers and a mean."""
+
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
+        u = self.state_size
+        return {"W": (n - 1, u), "R": (u, u), "rate": (u,)}
+
+    def step(self, x: Tensor, h: Any) -> Any:
+        time = ops.floor(x[:, :1] * 4.0) + ops.abs(h[:, -1:]) + ops.mean(x, axis=-1, keepdims=True)
+        turns = time * self.rate
+        h = ops.where(turns - ops.floor(turns) < 0.5, ops.tanh(x[:, 1:] @ self.W + h @ self.R), h)
+        return h, h
+
+
 def _rnn(cell: Callable[[int], Cell]) -> Callable[..., Layer]:
     def make(n: int, **options: Any) -> Layer:
         return RNN(cell(n), **options)
@@ -238,6 +252,7 @@ CELLS: dict[str, Callable[..., Layer]] = {
     "row_gate": _rnn(RowGate), "normalized": _rnn(Normalized), "softmax": _rnn(SoftAttention),
     "sru": _rnn(SimpleUnit), "indrnn": _rnn(Independent), "projected": _rnn(Projected), "joined": _rnn(Joined),
     "stacked": _rnn(Stacked), "delays": _rnn(Delays), "comparing": _rnn(Comparing), "summary": _rnn(Summary),
+    "timed": _rnn(Timed),
 }
 
 

@@ -57,14 +57,10 @@ stage rnn: rows batch, time steps
   carries c0[7] in place, c1[7] in place
   phase 0 [28] after a barrier: matmul 5+7 -> 1x28 | store tmp0
   phase 1 [28]: partial reduce_mean
-  phase 2 [1] after a barrier: 1 row scalars | partial reshape
-  phase 3 [28] after a barrier: 1 row scalars | partial reduce_mean
-  phase 4 [1] after a barrier: 1 row scalars | partial reshape
-  phase 5 [7] after a barrier: 2 row scalars | 18 elementwise | partial reduce_mean | store c1 spill0
-  phase 6 [1] after a barrier: 1 row scalars | partial reshape
-  phase 7 [7] after a barrier: 1 row scalars | partial reduce_mean
-  phase 8 [1] after a barrier: 1 row scalars | partial reshape
-  phase 9 [7] after a barrier: 4 row scalars | 10 elementwise | store c0 y0
+  phase 2 [28] after a barrier: 1 row scalars | partial reduce_mean
+  phase 3 [7] after a barrier: 2 row scalars | 20 elementwise | partial reduce_mean | store c1 spill0
+  phase 4 [7] after a barrier: 1 row scalars | partial reduce_mean
+  phase 5 [7] after a barrier: 4 row scalars | 12 elementwise | store c0 y0
 """,
     "row_gate": """
 stage rnn: rows batch, time steps
@@ -76,19 +72,15 @@ stage rnn: rows batch, time steps
 stage rnn: rows batch, time steps
   carries c0[7] in place
   phase 0 [7]: matmul 5+7 -> 1x7 | 1 elementwise | partial reduce_sum | store spill0
-  phase 1 [1] after a barrier: 1 row scalars | partial reshape
-  phase 2 [7] after a barrier: 1 row scalars | 1 elementwise | partial reduce_max | store c0 spill1
-  phase 3 [1] after a barrier: 1 row scalars | partial reshape
-  phase 4 [7] after a barrier: 1 row scalars | 1 elementwise | store y0
+  phase 1 [7] after a barrier: 1 row scalars | 3 elementwise | partial reduce_max | store c0 spill1
+  phase 2 [7] after a barrier: 1 row scalars | 1 elementwise | store y0
 """,
     "softmax": """
 stage rnn: rows batch, time steps
   carries c0[7] in place
   phase 0 [7] after a barrier: matmul 5+7 -> 1x7 | partial reduce_max | store spill0
-  phase 1 [1] after a barrier: 1 row scalars | partial reshape
-  phase 2 [7] after a barrier: 1 row scalars | matmul 5+7 -> 1x7 | 2 elementwise | partial reduce_sum | store spill1
-  phase 3 [1] after a barrier: 1 row scalars | partial reshape
-  phase 4 [7] after a barrier: 1 row scalars | 3 elementwise | store c0 y0
+  phase 1 [7] after a barrier: 1 row scalars | matmul 5+7 -> 1x7 | 2 elementwise | partial reduce_sum | store spill1
+  phase 2 [7] after a barrier: 1 row scalars | 3 elementwise | store c0 y0
 """,
     "sru": """
 stage rnn: rows batch, time steps
@@ -128,13 +120,18 @@ stage rnn: rows batch, time steps
   carries c0[7] double
   phase 0 [7] after a barrier: matmul 5+7 -> 1x7 | 11 elementwise | store c0 y0
 """,
+    "timed": """
+stage rnn: rows batch, time steps
+  carries c0[7] double
+  phase 0 [5] after a barrier: partial reduce_mean
+  phase 1 [7] after a barrier: 1 row scalars | matmul 4+7 -> 1x7 | 7 elementwise | store c0 y0
+""",
     "summary": """
 stage rnn: rows batch, time steps
   carries c0[7] double
-  phase 0 [5]: partial reduce_sum | partial reduce_min
+  phase 0 [5] after a barrier: partial reduce_sum | partial reduce_min
   phase 1 [7]: partial reduce_mean
-  phase 2 [1] after a barrier: 3 row scalars | partial reshape | partial reshape | partial reshape
-  phase 3 [7] after a barrier: 3 row scalars | matmul 5 -> 1x7 | matmul 7 -> 1x7 | 5 elementwise | store c0 y0
+  phase 2 [7] after a barrier: 2 row scalars | matmul 5 -> 1x7 | matmul 7 -> 1x7 | 8 elementwise | store c0 y0
 """,
 }
 
