@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rnngraph import backends, errors, ir, nn, passes, weights
+    from rnngraph import backends, data, errors, ir, nn, passes, weights
     from rnngraph.compiler import compile
     from rnngraph.nn import Input, Sequential, scan, trace
     from rnngraph.report import Report
     from rnngraph.runtime.model import CompiledModel
 
-__all__ = ["CompiledModel", "Input", "Report", "Sequential", "__version__", "backends", "compile", "errors", "ir",
-           "nn", "passes", "scan", "trace", "weights"]
+__all__ = ["CompiledModel", "Input", "Report", "Sequential", "__version__", "backends", "compile", "data", "errors",
+           "ir", "nn", "passes", "scan", "trace", "weights"]
 
-_MODULES = ("backends", "errors", "ir", "nn", "passes", "weights")
+_MODULES = ("backends", "data", "errors", "ir", "nn", "passes", "weights")
 _NAMES = {
     "compile": "rnngraph.compiler",
     "CompiledModel": "rnngraph.runtime.model",

@@ -19,9 +19,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "phases": ("errors", "ir", "rewrite"),
     "passes": ("errors", "ir", "rewrite", "phases", "runtime"),
     "weights": ("errors",),
+    "data": ("errors",),
     "nn": ("errors", "ir", "weights"),
     "backends": ("errors", "ir", "phases", "runtime", "__init__"),  # __init__: the version, for the cache's keys
-    "runtime": ("errors", "ir", "report", "rewrite"),
+    "runtime": ("errors", "ir", "data", "report", "rewrite"),
     "report": ("errors", "ir", "rewrite"),
 }
 TOP = ("__init__", "__main__", "compiler", "cli", "demo")  # the face: these may import everything
