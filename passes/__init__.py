@@ -16,6 +16,7 @@ PASSES: dict[str, str] = {
     "fuse-gate-matmuls": "fuse_gate_matmuls:FuseGateMatmuls",
     "hoist-invariant": "hoist_invariant:HoistInvariant",
     "hoist-input-projection": "hoist_input_projection:HoistInputProjection",
+    "propagate-layout": "propagate_layout:PropagateLayout",
     "lower-conv": "lower_conv:LowerConv",
     "raise-rnn": "raise_rnn:RaiseRnn",
     "merge-bidirectional": "merge_bidirectional:MergeBidirectional",
@@ -31,7 +32,7 @@ PASSES: dict[str, str] = {
 PIPELINES: dict[str, str] = {
     "default": (
         "canonicalize,fold-constants,cse,dce,hoist-invariant,raise-rnn,merge-bidirectional,merge-stacked,"
-        "select-implementation{fused-only=true},expand-rnn{selected-only=true},inline-single-step,canonicalize,"
+        "select-implementation{fused-only=true},expand-rnn{selected-only=true},inline-single-step,propagate-layout,canonicalize,"
         "fuse-gate-matmuls,hoist-invariant,hoist-input-projection,lower-conv,fold-embedding,fold-constants,cse,dce,"
         "select-implementation,schedule-phases,plan-memory"
     ),
