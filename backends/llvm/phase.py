@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rnngraph.backends.llvm.args import Slots, weight_slot
+from rnngraph.backends.llvm.args import Slots, runs, shift_slot, weight_slot
 from rnngraph.backends.llvm.layout import ALIGN, ROW_BLOCK, Tiling, group_offsets, k_block
 from rnngraph.backends.llvm.multiply import call_pair, call_rows, most_rows
 from rnngraph.backends.llvm.row_scalars import RowScalars
@@ -201,37 +201,55 @@ class PhaseEmitter:
 
     def accumulate(self, b: Builder, g: int, tile: IRValue, tiles: IRValue, row: IRValue, rows: IRValue) -> None:
         """sums[g] = left @ packed weights, for one tile (or two, with a single row)."""
+        e = self.e
+        for first, count in runs(self.phase.groups[g].pieces):
+            if count == 1:
+                self.piece(b, g, first, None, tile, tiles, row, rows)
+                continue
+            with e.for_range(b, 0, count, name="taps") as tap:
+                self.piece(b, g, first, tap.index, tile, tiles, row, rows)
+
+    def piece(self, b: Builder, g: int, q: int, tap: IRValue | None, tile: IRValue, tiles: IRValue, row: IRValue,
+              rows: IRValue) -> None:
+        """Add piece q of group g, or the piece ``tap`` places behind it: one that differs in its rows alone."""
         e, group = self.e, self.phase.groups[g]
-        vectors = len(group.parts) * self.tiling.nv
+        piece, vectors = group.pieces[q], len(group.parts) * self.tiling.nv
         acc = e.at(b, self.acc, self.offsets[g])
         most = most_rows(e.target, vectors)
-        for q, piece in enumerate(group.pieces):
-            assert piece.load.leaf is not None
-            base, stride = self.base(b, piece.load.leaf)
-            first = b.add(row, e.num(piece.load.shift)) if piece.load.shift else row
-            left = e.at(b, e.at(b, base, b.mul(first, stride)), piece.load.off)
-            panel = piece.k * vectors * e.W
-            weights = e.at(b, self.weights[g, q], b.mul(tile, e.num(panel)))
-            block = k_block(e.target, vectors, piece.k)
-            if block == piece.k:
-                self.multiply(b, vectors, acc, left, stride, weights, panel, e.num(piece.k), int(q > 0), tiles, rows,
-                              panel)
-                continue
-            few = b.icmp_signed("<=", rows, e.num(most))
-            step = b.select(few, e.num(piece.k), e.num(block))
-            with e.for_range(b, 0, piece.k, step, name="k") as loop:
-                rest = b.sub(e.num(piece.k), loop.index)
-                length = b.select(b.icmp_signed("<", rest, step), rest, step)
-                beta = e.num(1) if q else b.zext(b.icmp_signed(">", loop.index, e.num(0)), I64)
-                self.multiply(b, vectors, acc, e.at(b, left, loop.index), stride,
-                              e.at(b, weights, b.mul(loop.index, e.num(vectors * e.W))), panel, length, beta,
-                              tiles, rows, block * vectors * e.W)
+        assert piece.load.leaf is not None
+        base, stride = self.base(b, piece.load.leaf)
+        panels, shift = self.weights[g, q], e.num(piece.load.shift)
+        again: IRValue = e.num(int(q > 0))
+        if tap is not None:
+            panels = b.inttoptr(self.table(b, weight_slot(self.index, g, q), tap), PTR)
+            shift = self.table(b, shift_slot(self.index, g, q), tap)
+            again = again if q else b.zext(b.icmp_signed(">", tap, e.num(0)), I64)
+        left = e.at(b, e.at(b, base, b.mul(b.add(row, shift), stride)), piece.load.off)
+        panel = piece.k * vectors * e.W
+        weights = e.at(b, panels, b.mul(tile, e.num(panel)))
+        block = k_block(e.target, vectors, piece.k)
+        if block == piece.k:
+            self.multiply(b, vectors, acc, left, stride, weights, panel, e.num(piece.k), again, tiles, rows, panel)
+            return
+        few = b.icmp_signed("<=", rows, e.num(most))
+        step = b.select(few, e.num(piece.k), e.num(block))
+        with e.for_range(b, 0, piece.k, step, name="k") as loop:
+            rest = b.sub(e.num(piece.k), loop.index)
+            length = b.select(b.icmp_signed("<", rest, step), rest, step)
+            beta = b.or_(again, b.zext(b.icmp_signed(">", loop.index, e.num(0)), I64))
+            self.multiply(b, vectors, acc, e.at(b, left, loop.index), stride,
+                          e.at(b, weights, b.mul(loop.index, e.num(vectors * e.W))), panel, length, beta,
+                          tiles, rows, block * vectors * e.W)
+
+    def table(self, b: Builder, name: str, further: IRValue) -> IRValue:
+        """The number ``further`` places behind a slot of the argument table."""
+        place = self.e.at(b, self.at.args, self.slots[name], I64)
+        return self.e.load(b, self.e.at(b, place, further, I64), I64, align=8, invariant=True)
 
     def multiply(self, b: Builder, vectors: int, acc: IRValue, left: IRValue, stride: IRValue, weights: IRValue,
-                 panel: int, k: IRValue, beta: int | IRValue, tiles: IRValue, rows: IRValue, ahead: int) -> None:
+                 panel: int, k: IRValue, beta: IRValue, tiles: IRValue, rows: IRValue, ahead: int) -> None:
         """One pass over ``k`` rows of a panel; ``ahead`` floats further the next pass begins."""
         e = self.e
-        beta = e.value(beta)
         pair = b.icmp_signed("==", tiles, e.num(2))
         two, one, after = (b.append_basic_block(name) for name in ("pair", "tile", "multiplied"))
         b.cbranch(pair, two, one)

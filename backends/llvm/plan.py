@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from rnngraph.backends.llvm.args import TIMED, Slots, has_row_scalars, most_row_scalars
+from rnngraph.backends.llvm.args import TIMED, Slots, has_row_scalars, most_row_scalars, shifts_of
 from rnngraph.backends.llvm.arrays import Arrays, margins, row_stride
 from rnngraph.backends.llvm.copy import WORDS, copy_shape
 from rnngraph.backends.llvm.cost import Machine
@@ -156,6 +156,8 @@ class Plan:
             memory("live", ends.live)
         for name, packed in code.weights.items():
             memory(name, packed)
+        for name, shift in shifts_of(stage).items():
+            number(name, shift)
         return start
 
     def _row_buffers(self, stage: Stage, code: StageCode, rows: int, memory: Callable[[str, Array], None],
@@ -189,8 +191,7 @@ class Plan:
         array = self._with_lanes(k, array, timed)
         fits = row_stride(array[0] if timed and len(array) else array) is not None
         margin = self.stages[k].shifts.margins.get(name, (0, 0))
-        if margin != (0, 0) and not self.arrays.has_margin(value):
-            fits = False
+        fits = fits and (margin == (0, 0) or self.arrays.has_margin(value))
         return array if fits or array.size == 0 else self._relay(k, name, array, margin)
 
     def _with_lanes(self, k: int, array: Array, timed: bool) -> Array:

@@ -86,7 +86,7 @@ class LaneAnalysis:
                 if lo < hi:
                     for base, o, m, pos in self.resolve(operand, lo - at, hi - lo):
                         pieces.append((base, o, m, lo - off + pos))
-                    if len(pieces) > MAX_PIECES:
+                    if sum(not _is_shift(v) for v, *_ in pieces) > MAX_PIECES:  # taps share their code
                         raise Unsupported(f"{_name(value)} is joined from more than {MAX_PIECES} pieces")
                 at += width
             return pieces

@@ -55,6 +55,8 @@ OPTIONS: list[tuple[int, tuple[int, ...], dict[str, Any]]] = [
     (2, (6, 7, 3), {"kernel_size": 2, "dilation_rate": (2, 3), "padding": "same", "return_sequences": True}),
     (2, (5, 6, 3), {"kernel_size": 3, "activation": "relu", "recurrent_activation": "hard_sigmoid",
                     "use_bias": False}),
+    (2, (3, 6, 5), {"kernel_size": 3, "padding": "same", "data_format": "channels_first", "return_sequences": True}),
+    (3, (2, 3, 4, 3), {"kernel_size": 2, "data_format": "channels_first", "go_backwards": True}),
     (2, (5, 6, 3), {"kernel_size": 1, "return_sequences": True, "unroll": True}),
     (3, (4, 3, 5, 2), {"kernel_size": 2, "padding": "same", "return_sequences": True}),
     (3, (4, 3, 5, 2), {"kernel_size": (2, 1, 3), "strides": (1, 2, 1)}),
@@ -122,6 +124,8 @@ CELLS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "mx_rnn": (lambda: nn.MXNetConvRNNCell((5, 4, 3), 6, conv_layout="NHWC"), (5, 4, 3)),
     "mx_lstm": (lambda: nn.MXNetConvLSTMCell((5, 4, 3), 6, i2h_pad=0, conv_layout="NHWC", h2h_dilate=2), (5, 4, 3)),
     "mx_gru": (lambda: nn.MXNetConvGRUCell((5, 4, 3), 6, i2h_stride=2, conv_layout="NHWC"), (5, 4, 3)),
+    "mx_first": (lambda: nn.MXNetConvLSTMCell((3, 5, 4), 6), (3, 5, 4)),
+    "mx_gru_first": (lambda: nn.MXNetConvGRUCell(None, 6, conv_layout="NCW"), (3, 7)),
     "gluon": (lambda: nn.GluonConvLSTMCell((9, 3), 6, 3, 5, conv_layout="NWC"), (9, 3)),
     "grouped": (Grouped, (7, 3)),
     "joined": (Joined, (4, 5, 3)),
@@ -144,7 +148,7 @@ def test_every_cell_is_native(kind: str) -> None:
         close(model(x), reference(layer, shape, {"x": x}))
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn", "mx_first"])
 @pytest.mark.parametrize("backwards", [False, True])
 def test_lengths_and_initial_states(kind: str, backwards: bool) -> None:
     layer, shape = layer_of(kind, go_backwards=backwards)
