@@ -15,7 +15,7 @@ class GRUCell(GatedCell):
                     and Flux's GRU compute (default; Flux has no b'). Otherwise, as in its version 3, Flux's GRUv3 and
                     tf.nn's GRUCell, n = activation(x W_h + b_h + (r h) R_h), and there is no recurrent bias
     implementation  2 (default): one dropout mask and one recurrent mask for all gates; 1: a mask for each gate
-                    (Keras's names). Unlike Keras's, 2 has recurrent masks, and z h reads h without its mask in both
+                    (Keras's names; Keras itself takes 1 wherever there is recurrent dropout). z h reads h unmasked
     clip            bounds what the activations are given to -clip..clip (ONNX GRU)
 
     z = 1 keeps the old state, as in Keras, PyTorch, ONNX and tf.nn. tf.contrib's LayerNormBasicGRUCell has

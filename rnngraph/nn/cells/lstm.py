@@ -22,7 +22,7 @@ class LSTMCell(GatedCell):
 
     peepholes       i and f see c, o sees c' (weights peephole_i, _f, _o [U]; tf.nn LSTMCell, ONNX's P)
     implementation  2 (default): one dropout mask and one recurrent mask for all gates; 1: a mask for each gate
-                    (Keras's names; Keras's own 2 has no recurrent masks)
+                    (Keras's names; Keras itself takes 1 wherever there is recurrent dropout)
     clip            bounds what the activations of i, f, c, o are given to -clip..clip, peepholes and biases included:
                     ONNX's `clip`; the cell state is not bounded
     cell_clip       bounds the new cell state, before the gate o and the output see it and before it is kept:
