@@ -10,46 +10,19 @@ previous step.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from rnngraph.backends.llvm.args import Slots, runs, shift_slot, weight_slot
 from rnngraph.backends.llvm.layout import ALIGN, ROW_BLOCK, Tiling, group_offsets, k_block
 from rnngraph.backends.llvm.multiply import call_pair, call_rows, most_rows
+from rnngraph.backends.llvm.place import Place, Step
+from rnngraph.backends.llvm.reductions import fold, partial
 from rnngraph.backends.llvm.row_scalars import RowScalars
 from rnngraph.backends.llvm.vector import F32, I64, PTR, VOID, Builder, Emit, Function, IRValue
 from rnngraph.backends.llvm.vmath import cast, lowered, typed
 from rnngraph.phases.hazards import CarryMode
 from rnngraph.phases.instances import Instance, Kind, Leaf, Source, walk
-from rnngraph.phases.partition import Phase, Store, evaluated
+from rnngraph.phases.partition import Phase, Store, evaluated, is_loaded
 from rnngraph.phases.stages import Stage
-
-REDUCE_IDENTITY = {"reduce_max": float("-inf"), "reduce_min": float("inf")}
-
-
-@dataclass(slots=True)
-class Step:
-    """The arguments of a phase function, as IR values."""
-
-    args: IRValue
-    step: IRValue
-    t: IRValue
-    before: IRValue
-    part: IRValue
-    parts: IRValue
-    row0: IRValue
-    row1: IRValue
-
-
-@dataclass(slots=True)
-class Place:
-    """Where the epilogue stands: a row, the first lane of a vector, and the mask of its live lanes."""
-
-    row: IRValue
-    lane: IRValue
-    vector: IRValue  # number of the vector within its domain
-    mask: IRValue | None
-    sums: list[IRValue]  # per group: address of this row's sums; the vector's offset is added per part
-    inner: IRValue  # number of the vector within its tile
 
 
 class PhaseEmitter:
@@ -66,6 +39,7 @@ class PhaseEmitter:
         self.bases: dict[tuple[str, bool], tuple[IRValue, IRValue]] = {}
         self.modes = {c.name: c.mode for c in stage.carries}
         self.order = evaluated(self.partition.spilled, self.phase)
+        self.folded = self.partition.folded
 
     def emit(self) -> Function:
         fn, b = self.e.function(f"phase{self.index}", VOID, [PTR] + [I64] * 7, inline="never", internal=True)
@@ -75,7 +49,10 @@ class PhaseEmitter:
         scalars = RowScalars(self) if self.phase.row_scalars else None
         if scalars is not None:
             scalars.emit(b)
-        self.tiles(b)
+        if self.phase.fold:
+            fold(self, b)
+        else:
+            self.tiles(b)
         b.ret_void()
         return fn
 
@@ -111,6 +88,10 @@ class PhaseEmitter:
         if self.partition.reductions or self.phase.row_scalars:
             self.capacity = self.slot(b, "row.capacity")
         self.partials = {k: self.pointer(b, f"partial{k}") for k in self.partition.reductions.values()}
+        if self.folded:
+            mine = b.mul(self.at.part, self.capacity)
+            self.partials |= {k: self.e.at(b, self.partials[k], mine)
+                              for r, k in self.partition.reductions.items() if r in self.folded}
         if self.phase.row_scalars:
             base = self.pointer(b, "scalars")
             self.scalars = self.e.at(b, base, b.mul(self.at.part, self.slot(b, "scalars.part")))
@@ -300,7 +281,7 @@ class PhaseEmitter:
         for s, value in zip(self.phase.stores, values, strict=True):
             self.write(b, s, value, place)
         for r, value in zip(self.phase.reduces, reduced, strict=True):
-            self.partial(b, r, value, place)
+            partial(self, b, r, value, place)
 
     def ended(self, b: Builder, place: Place) -> None:
         """One vector of a row that has ended: its carries go over to the next step, its outputs are padding."""
@@ -316,7 +297,7 @@ class PhaseEmitter:
     def eval(self, b: Builder, i: Instance, place: Place, memo: dict[Instance, IRValue], *, root: bool) -> IRValue:
         if i not in memo:
             spilled = self.partition.spilled.get(i)
-            if spilled is not None and not root and i.level < self.phase.level:
+            if spilled is not None and not root and is_loaded(self.partition.spilled, self.phase, i):
                 memo[i] = typed(self.e, b, i, self.read(b, Leaf(Source.TEMPORARY, spilled), 0, place))
             else:
                 memo[i] = self.compute(b, i, place, memo)
@@ -380,15 +361,3 @@ class PhaseEmitter:
         base, stride = self.destination(b, s.dest)
         lane = b.add(place.lane, e.num(s.pos))
         e.store(b, value, e.at(b, base, b.add(b.mul(place.row, stride), lane)), mask=place.mask)
-
-    def partial(self, b: Builder, r: Instance, value: IRValue, place: Place) -> None:
-        """One vector's share of a reduction."""
-        e, kind = self.e, r.op.name
-        if place.mask is not None:
-            value = b.select(place.mask, value, e.const(REDUCE_IDENTITY.get(kind, 0.0)))
-        fold = {"reduce_max": e.reduce_max, "reduce_min": e.reduce_min}.get(kind, e.reduce_sum)
-        address = e.at(b, self.partials[self.partition.reductions[r]],
-                       b.add(b.mul(place.vector, self.capacity), place.row))
-        b.store(fold(b, value), address, align=4)
-
-

@@ -168,8 +168,9 @@ class Plan:
         capacity = -(-rows // ROW_PAD) * ROW_PAD + ROW_PAD
         number("row.capacity", capacity)
         for r, k in parts.reductions.items():
-            vectors = code.tilings[r.args[0].n].tiles * code.tilings[r.args[0].n].nv
-            memory(f"partial{k}", self._own((vectors, capacity)))
+            tiling = code.tilings[r.args[0].n]
+            pieces = self.threads if r in parts.folded else tiling.tiles * tiling.nv
+            memory(f"partial{k}", self._own((pieces, capacity)))
         if has_row_scalars(parts):
             size = most_row_scalars(parts) * capacity
             memory("scalars", self._own((self.threads, size)))

@@ -1,7 +1,7 @@
 """The row prologue: numbers of which a row has one (a mean, a scalar gate), computed before its lanes.
 
 Vectorised over rows. A reduction's partials, one per vector of its domain, are combined in the order of the vectors:
-the same bits for every number of threads.
+the same bits for every number of threads. What a fold has left is the thread's own and already whole.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class RowScalars:
         e, p = self.e, self.phase
         partial = p.partials[p.partition.reductions[i]]
         n = i.args[0].n
-        vectors = -(-n // e.W)
+        vectors = 1 if i in p.folded else -(-n // e.W)
         first = e.load(b, e.at(b, partial, row))
         if vectors > 1:
             with e.for_range(b, 1, vectors, carried=[first], name="combine") as loop:

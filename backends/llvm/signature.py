@@ -64,4 +64,4 @@ def _phase(number: dict[Instance, int], p: Phase) -> str:
     groups = " ".join("(" + " ".join(str(number[m]) for m in g.parts) + ")" for g in p.groups)
     reduces = " ".join(str(number[r]) for r in p.reduces)
     rows = " ".join(str(number[r]) for r in p.row_scalars)
-    return f"phase {p.level} {p.n} stores {stores} groups {groups} reduces {reduces} rows {rows}"
+    return f"phase {p.level} {p.n} fold {p.fold} stores {stores} groups {groups} reduces {reduces} rows {rows}"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from rnngraph.phases.instances import Instance, Kind, Leaf, Source, postorder
-from rnngraph.phases.partition import Partition, Phase
+from rnngraph.phases.partition import Partition, Phase, evaluated, is_loaded
 
 STEPS = 4  # of the simulation; parities repeat every two steps
 
@@ -42,7 +42,7 @@ def _readers(partition: Partition, name: str) -> tuple[list[int], list[int]]:
             across.append(k)
         for i in loads(partition, p):
             if i.leaf is not None and i.leaf.name == name:
-                (along if _same_lanes(partition, i, name) else across).append(k)
+                (along if not p.fold and _same_lanes(partition, i, name) else across).append(k)
     return across, along
 
 
@@ -62,16 +62,16 @@ def loads(partition: Partition, p: Phase) -> list[Instance]:
     """Lane and row loads that phase ``p`` does in its epilogue and row prologue."""
 
     def operands(i: Instance) -> Sequence[Instance]:
-        return () if i.kind is Kind.REDUCE or (i in partition.spilled and i.level < p.level) else i.args
+        return () if i.kind is Kind.REDUCE or is_loaded(partition.spilled, p, i) else i.args
 
     roots = [s.instance for s in p.stores] + [r.args[0] for r in p.reduces]
     return [i for i in postorder(roots, operands) if i.kind is Kind.LOAD]
 
 
 def reduced(partition: Partition, p: Phase) -> list[int]:
-    """Numbers of the reductions whose partials phase ``p`` combines in its row prologue."""
+    """Numbers of the reductions whose partials of all threads phase ``p`` combines in its row prologue."""
     order = postorder(p.row_scalars, lambda i: () if i.kind is Kind.REDUCE else i.args)
-    return [partition.reductions[i] for i in order if i.kind is Kind.REDUCE]
+    return [partition.reductions[i] for i in order if i.kind is Kind.REDUCE and i not in partition.folded]
 
 
 def barriers(partition: Partition, modes: dict[str, CarryMode]) -> tuple[bool, ...]:
@@ -102,8 +102,11 @@ def _accesses(partition: Partition, p: Phase, modes: dict[str, CarryMode], step:
     across = {buffer(leaf.name, 0) for leaf in left_leaves(p)}
     for i in loads(partition, p):
         if i.leaf is not None and i.leaf.source in (Source.CARRY, Source.TEMPORARY):
-            if not _same_lanes(partition, i, i.leaf.name):
+            if p.fold or not _same_lanes(partition, i, i.leaf.name):
                 across.add(buffer(i.leaf.name, 0))
+    if p.fold:
+        across |= {partition.spilled[i] for i in evaluated(partition.spilled, p) if i in partition.spilled}
+        return across | {f"partial{k}" for k in reduced(partition, p)}, set()
     across |= {f"partial{k}" for k in reduced(partition, p)}
     writes = {buffer(s.dest, 1) for s in p.stores}
     writes |= {f"partial{partition.reductions[r]}" for r in p.reduces}

@@ -3,6 +3,9 @@
 The only cuts are a computed value that feeds a matmul and a reduction that feeds its users; every other edge fuses.
 A phase is a (level, lane extent); levels run in order, matmuls and cheap ops sink to the level of their users so that
 little crosses, and what crosses is recomputed when cheap, else spilled to memory.
+
+A reduction of what stands in memory (spilled, a state, a step of a sequence), or is a few cheap ops away from it, gets
+a fold: a phase in which every thread reads all lanes for itself, so that nobody waits for the others' part of it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from rnngraph.ir import BOOL, Value
 from rnngraph.phases.instances import ROW, Instance, Kind, Leaf, Piece, postorder, walk
 from rnngraph.phases.lanes import LaneAnalysis, NeedsStore, Unsupported
 
+MAX_FOLDED = 8  # elementwise ops that each thread repeats for a reduction of memory, rather than wait for the others
 MAX_PARTS = 4  # accumulator vectors per row that one microkernel call keeps in registers
 
 
@@ -42,10 +46,14 @@ class Group:
 
 @dataclass(slots=True)
 class Phase:
-    """One loop nest over lanes [0, n): groups accumulate, then the stores and reductions are evaluated."""
+    """One loop nest over lanes [0, n): groups accumulate, then the stores and reductions are evaluated.
+
+    fold: it has reductions only, and each thread computes them over all lanes, for itself.
+    """
 
     level: int
     n: int
+    fold: bool = False
     stores: list[Store] = field(default_factory=list)
     reduces: list[Instance] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
@@ -61,6 +69,11 @@ class Partition:
     temporaries: dict[str, int]
     spilled: dict[Instance, str]
     reductions: dict[Instance, int]  # REDUCE instance -> its number among the partial-sum buffers
+
+    @property
+    def folded(self) -> frozenset[Instance]:
+        """The reductions of which each thread has a result of its own."""
+        return frozenset(r for p in self.phases if p.fold for r in p.reduces)
 
     @property
     def matmuls(self) -> list[Instance]:
@@ -134,10 +147,10 @@ class _Phases:
     def build(self) -> Partition:
         self.sink()
         self.cross()
-        phases: dict[tuple[int, int], Phase] = {}
+        phases: dict[tuple[int, bool, int], Phase] = {}
 
-        def phase(level: int, n: int) -> Phase:
-            return phases.setdefault((level, n), Phase(level, n))
+        def phase(level: int, n: int, fold: bool = False) -> Phase:
+            return phases.setdefault((level, fold, n), Phase(level, n, fold))
 
         for s in self.stores:
             phase(s.instance.level, s.instance.n).stores.append(s)
@@ -145,7 +158,7 @@ class _Phases:
             phase(i.level, i.n).stores.append(Store(name, 0, i, i.value))
         reductions = [i for i in self.instances if i.kind is Kind.REDUCE]
         for i in reductions:
-            phase(i.args[0].level, i.args[0].n).reduces.append(i)
+            phase(i.args[0].level, i.args[0].n, self.is_folded(i)).reduces.append(i)
         ordered = [phases[k] for k in sorted(phases)]
         for p in ordered:
             self.fill(p)
@@ -169,11 +182,29 @@ class _Phases:
                     i.level, moved = level, True
 
     def cross(self) -> None:
-        """Decide for every value used above its level: free, recomputed, or spilled."""
+        """Decide for every value used above its level: free, recomputed, or spilled.
+
+        Whether a value is cheap depends on what else is spilled, and that is known after a first pass.
+        """
+        self.spill()
+        kept = [i for i in self.spilled if not self.is_cheap(i)]
+        for name in self.spilled.values():
+            del self.temporaries[name]
+        self.spilled = {}
+        for i in kept:
+            self.keep(i)
+        self.spill()
+
+    def keep(self, i: Instance) -> None:
+        self.spilled[i] = f"spill{len(self.spilled)}"
+        self.temporaries[self.spilled[i]] = i.n
+
+    def spill(self) -> None:
         needed: list[tuple[Instance, int]] = []
         for s in self.stores:
             needed += [(a, s.instance.level) for a in s.instance.args]
         needed += [(i.args[0], i.args[0].level) for i in self.instances if i.kind is Kind.REDUCE]
+        needed += [(a, i.level) for i in self.spilled for a in i.args]
         done: set[tuple[Instance, int]] = set()
         while needed:
             i, level = needed.pop()
@@ -187,24 +218,36 @@ class _Phases:
             if self.is_cheap(i):
                 needed += [(a, level) for a in i.args]
             else:
-                self.spilled[i] = f"spill{len(self.spilled)}"
-                self.temporaries[self.spilled[i]] = i.n
+                self.keep(i)
                 needed += [(a, i.level) for a in i.args]
 
     def is_cheap(self, i: Instance) -> bool:
         """Recompute rather than store: one arithmetic op on memory, row scalars or spilled values."""
         if i.kind is not Kind.ELEMENTWISE:
             return False
-        if "transcendental" in i.op.opdef.tags or i.op.name in ("div", "sqrt", "pow"):
+        if is_dear(i):
             return False
         return i.value.type.dtype is BOOL or all(a.is_free or a in self.spilled for a in i.args)
+
+    def is_folded(self, reduction: Instance) -> bool:
+        """Whether a reduction's operand is memory, or at most a few cheap ops away from it."""
+        todo, count = [reduction.args[0]], 0
+        while todo:
+            i = todo.pop()
+            if i.is_free or i in self.spilled:
+                continue
+            count += 1
+            if i.kind is not Kind.ELEMENTWISE or is_dear(i) or count > MAX_FOLDED:
+                return False
+            todo += i.args
+        return True
 
     def fill(self, p: Phase) -> None:
         """Groups and row scalars that a phase needs."""
         work = evaluated(self.spilled, p)
         by_left: dict[tuple[tuple[int, int], ...], list[Instance]] = {}
         for i in work:
-            if i.kind is Kind.MATMUL:
+            if i.kind is Kind.MATMUL and not is_loaded(self.spilled, p, i):
                 by_left.setdefault(tuple((id(q.load), q.k) for q in i.pieces), []).append(i)
         for parts in by_left.values():
             parts.sort(key=lambda i: (i.off, i.index))
@@ -214,11 +257,21 @@ class _Phases:
         p.row_scalars = list(dict.fromkeys(p.row_scalars))
 
 
+def is_dear(i: Instance) -> bool:
+    """Whether an elementwise op takes many instructions."""
+    return "transcendental" in i.op.opdef.tags or i.op.name in ("div", "sqrt", "pow")
+
+
+def is_loaded(spilled: Mapping[Instance, str], p: Phase, i: Instance) -> bool:
+    """Whether phase ``p`` reads what another has spilled."""
+    return i in spilled and (p.fold or i.level < p.level)
+
+
 def evaluated(spilled: Mapping[Instance, str], p: Phase) -> list[Instance]:
     """The lane instances that phase ``p`` computes or loads, operands first."""
 
     def operands(i: Instance) -> Sequence[Instance]:
-        if i.kind is Kind.ROW_SPLAT or (i in spilled and i.level < p.level):
+        if i.kind is Kind.ROW_SPLAT or is_loaded(spilled, p, i):
             return ()
         return i.args
 

@@ -35,7 +35,7 @@ def _phase(p: Phase) -> str:
     work = sum(1 for i in _elementwise(p))
     if work:
         parts.append(f"{work} elementwise")
-    parts += [f"partial {r.op.name}" for r in p.reduces]
+    parts += [f"{'fold' if p.fold else 'partial'} {r.op.name}" for r in p.reduces]
     if p.stores:
         parts.append("store " + " ".join(s.dest + (f"+{s.pos}" if s.pos else "") for s in p.stores))
     return " | ".join(parts)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from rnngraph.backends import default_registry
 from rnngraph.backends.llvm.cpu import native_target
 from rnngraph.backends.llvm.stage import emit_stage
 from rnngraph.ir import parse
+from rnngraph.nn import RNN, Cell, Input, LayerNormGRUCell, LayerNormLSTMCell, LayerNormSimpleRNNCell, trace
+from rnngraph.passes import run
 from rnngraph.phases.stages import scan_stage
 from rnngraph.phases.text import schedule_text, stage_text
+from rnngraph.rewrite import PassContext
 from tests.backends.llvm.native import scheduled
 from tests.phases.cells import CELLS, graph
 from tests.testing import assert_same_text
@@ -56,11 +60,12 @@ stage rnn: rows batch, time steps
 stage rnn: rows batch, time steps
   carries c0[7] in place, c1[7] in place
   phase 0 [28] after a barrier: matmul 5+7 -> 1x28 | store tmp0
-  phase 1 [28]: partial reduce_mean
-  phase 2 [28] after a barrier: 1 row scalars | partial reduce_mean
-  phase 3 [7] after a barrier: 2 row scalars | 20 elementwise | partial reduce_mean | store c1 spill0
-  phase 4 [7] after a barrier: 1 row scalars | partial reduce_mean
-  phase 5 [7] after a barrier: 4 row scalars | 12 elementwise | store c0 y0
+  phase 1 [28] after a barrier: fold reduce_mean
+  phase 2 [28]: 1 row scalars | fold reduce_mean
+  phase 3 [7]: 2 row scalars | 20 elementwise | store c1 spill0
+  phase 4 [7] after a barrier: fold reduce_mean
+  phase 5 [7]: 1 row scalars | fold reduce_mean
+  phase 6 [7]: 4 row scalars | 12 elementwise | store c0 y0
 """,
     "row_gate": """
 stage rnn: rows batch, time steps
@@ -71,16 +76,20 @@ stage rnn: rows batch, time steps
     "normalized": """
 stage rnn: rows batch, time steps
   carries c0[7] in place
-  phase 0 [7]: matmul 5+7 -> 1x7 | 1 elementwise | partial reduce_sum | store spill0
-  phase 1 [7] after a barrier: 1 row scalars | 3 elementwise | partial reduce_max | store c0 spill1
-  phase 2 [7] after a barrier: 1 row scalars | 1 elementwise | store y0
+  phase 0 [7]: matmul 5+7 -> 1x7 | 1 elementwise | store spill0
+  phase 1 [7] after a barrier: fold reduce_sum
+  phase 2 [7]: 1 row scalars | 3 elementwise | store c0 spill1
+  phase 3 [7] after a barrier: fold reduce_max
+  phase 4 [7]: 1 row scalars | 1 elementwise | store y0
 """,
     "softmax": """
 stage rnn: rows batch, time steps
   carries c0[7] in place
-  phase 0 [7] after a barrier: matmul 5+7 -> 1x7 | partial reduce_max | store spill0
-  phase 1 [7] after a barrier: 1 row scalars | matmul 5+7 -> 1x7 | 2 elementwise | partial reduce_sum | store spill1
-  phase 2 [7] after a barrier: 1 row scalars | 3 elementwise | store c0 y0
+  phase 0 [7] after a barrier: matmul 5+7 -> 1x7 | store spill0
+  phase 1 [7] after a barrier: fold reduce_max
+  phase 2 [7]: 1 row scalars | 2 elementwise | store spill1
+  phase 3 [7] after a barrier: fold reduce_sum
+  phase 4 [7]: 1 row scalars | 3 elementwise | store c0 y0
 """,
     "sru": """
 stage rnn: rows batch, time steps
@@ -123,15 +132,15 @@ stage rnn: rows batch, time steps
     "timed": """
 stage rnn: rows batch, time steps
   carries c0[7] double
-  phase 0 [5] after a barrier: partial reduce_mean
+  phase 0 [5]: fold reduce_mean
   phase 1 [7] after a barrier: 1 row scalars | matmul 4+7 -> 1x7 | 7 elementwise | store c0 y0
 """,
     "summary": """
 stage rnn: rows batch, time steps
   carries c0[7] double
-  phase 0 [5] after a barrier: partial reduce_sum | partial reduce_min
-  phase 1 [7]: partial reduce_mean
-  phase 2 [7] after a barrier: 2 row scalars | matmul 5 -> 1x7 | matmul 7 -> 1x7 | 8 elementwise | store c0 y0
+  phase 0 [5]: fold reduce_sum | fold reduce_min
+  phase 1 [7] after a barrier: fold reduce_mean
+  phase 2 [7]: 2 row scalars | matmul 5 -> 1x7 | matmul 7 -> 1x7 | 8 elementwise | store c0 y0
 """,
 }
 
@@ -258,3 +267,20 @@ graph @deep(%h: f32[B,4], %x: f32[T,B,4]) {{
     stage = scan_stage(scan)
     assert "1001 elementwise" in "\n".join(stage_text(stage))
     assert "call" in emit_stage(stage, native_target())
+
+
+@pytest.mark.parametrize(("cell", "barriers"), [
+    *((LayerNormLSTMCell(24, variant=v), 3) for v in ("contrib", "addons", "haste")),
+    *((LayerNormGRUCell(24, variant=v), 2) for v in ("contrib", "haste")),
+    (LayerNormSimpleRNNCell(24), 2),
+])
+def test_threads_meet_for_matmuls_and_normed_states_only(cell: Cell, barriers: int) -> None:
+    """Means and variances are folds, which every thread does for itself; no matmul is done twice."""
+    made, context = trace(RNN(cell), Input(("batch", "time", 5))), PassContext("cpu", default_registry())
+    run("default", made, context)
+    (scan,) = (op for op in made.walk() if op.name == "scan")
+    stage = scan_stage(scan)
+    assert sum(stage.waits) == barriers
+    assert all(p.fold for p in stage.partition.phases if p.reduces)
+    columns = sum(p.n * len(g.parts) for p in stage.partition.phases for g in p.groups)
+    assert columns == 24 * len(getattr(cell, "gate_names", "h"))
