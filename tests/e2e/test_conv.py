@@ -159,6 +159,23 @@ def test_lengths_and_initial_states(kind: str, backwards: bool) -> None:
     close(model(x, lengths=lengths, initial_state=list(states.values())), want)
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru", "mx_first"])
+def test_masks(kind: str) -> None:
+    layer, shape = layer_of(kind)
+    model = compiled(layer, shape)
+    x, mask = some(3, 4, *shape), np.array([[1, 0, 1, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
+    close(model(x, mask=mask), reference(layer, shape, {"x": x, "mask": mask}, mask=True))
+
+
+def test_cells_on_top_of_each_other_in_one_loop() -> None:
+    cells = [nn.ConvLSTMCell(2, 4, 3, padding="same", input_shape=(5, 4, 3)),
+             nn.ZoneoutCell(nn.ConvGRUCell(2, 4, 3, padding="same", input_shape=(5, 4, 4)), 0.0, 0.2)]
+    layer = nn.RNN([cells[0], nn.ResidualCell(cells[1])], return_sequences=True)
+    randomize(layer, (None, None, 5, 4, 3))
+    x = some(3, 4, 5, 4, 3)
+    close(compiled(layer, (5, 4, 3))(x), reference(layer, (5, 4, 3), {"x": x}))
+
+
 @pytest.mark.parametrize("kind", ["lstm", "gru", "valid", "grouped"])
 def test_threads_change_no_bit(kind: str) -> None:
     layer, shape = layer_of(kind)

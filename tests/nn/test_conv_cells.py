@@ -230,7 +230,7 @@ BAD = [
     (lambda: nn.ConvLSTMCell(4, 4, 3), ShapeError, "expected 1, 2 or 3 spatial dims, got 4"),
     (lambda: nn.MXNetConvLSTMCell(None, 4, h2h_kernel=2), TraceError, "h2h_kernel must be odd"),
     (lambda: nn.MXNetConvLSTMCell(None, 4, conv_layout="HWC"), TraceError, "conv_layout must be one of NCW"),
-    (lambda: nn.ContribConvLSTMCell(2, (5, 6), 4, 3), ShapeError, "input_shape must have conv_ndims"),
+    (lambda: nn.ContribConvLSTMCell(2, (5, 6), 4, 3), ShapeError, "input_shape must be 3 ints >= 1"),
 ]
 
 
@@ -247,6 +247,33 @@ def test_bad_arguments(make: Any, error: type[Exception], message: str) -> None:
 def test_bad_inputs(shape: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         trace(nn.ConvLSTM2D(4, 3), nn.Input(shape))
+
+
+def test_states_are_known_before_an_input_where_it_is_declared() -> None:
+    cell = nn.ConvLSTMCell(2, 4, 3, data_format="channels_first", input_shape=(3, 5, 6))
+    assert cell.state_size == {"h": (4, 3, 4), "c": (4, 3, 4)}
+    assert [i["layout"] for i in cell.state_info] == ["NCHW", "NCHW"]
+    assert nn.MXNetConvGRUCell((1, 3, 5, 6), 4).state_size == {"h": (4, 5, 6)}
+    with pytest.raises(TraceError, match="give input_shape= to ask for it before"):
+        _ = nn.ConvLSTMCell(2, 4, 3).state_size
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_stacks_and_wrappers(first: bool) -> None:
+    """Cells on top of each other in one loop are layers on top of each other."""
+    layout, shape, between = ("channels_first", (3, 5, 6), (4, 5, 6)) if first else (None, (5, 6, 3), (5, 6, 4))
+    options: dict[str, Any] = {"kernel_size": 3, "padding": "same", "data_format": layout}
+    stack = nn.RNN([nn.ConvLSTMCell(2, 4, input_shape=shape, **options),
+                    nn.ZoneoutCell(nn.ConvGRUCell(2, 2, input_shape=between, **options), 0.0, 0.2)],
+                   return_sequences=True)
+    layers = nn.Sequential([nn.ConvLSTM2D(4, return_sequences=True, **options),
+                            nn.RNN(nn.ConvGRUCell(2, 2, **options), return_sequences=True)])
+    x = some(2, 3, *shape)
+    randomize(stack, (None, None, *shape))
+    layers.build((None, None, *shape))
+    layers.set_weights(list(stack.weights.values()))
+    sequence = nn.Input(("batch", "time", *shape))
+    close(output(stack, {"x": x}, sequence), output(layers, {"x": x}, sequence), 1e-12)
 
 
 def test_declared_input_shape_must_fit() -> None:

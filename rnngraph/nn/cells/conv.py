@@ -8,6 +8,7 @@ bias [G * filters].
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir.grid_ops import ConvAttrs, conv_sizes
@@ -29,6 +30,8 @@ class ImageCell(Cell):
 
     state_names: tuple[str, ...] = ("h",)
     channels_first: bool = False
+    input_shape: IntShape | None = None  # of a step without the batch, where it was declared
+    state_shape: IntShape | None = None
 
     def set_dims(self, rank: int, filters: int, what: str) -> None:
         """How many spatial dims there are, and how many channels a state has."""
@@ -38,10 +41,43 @@ class ImageCell(Cell):
             raise ShapeError(f"{self.label}: {what} must be an int >= 1, got {filters!r}")
         self.rank, self.filters, self.input_rank = rank, filters, rank + 1
 
-    def set_state_shape(self, spatial: Sequence[int]) -> None:
-        """The size of the states, known when the cell is built (or given)."""
-        shape = (self.filters, *spatial) if self.channels_first else (*spatial, self.filters)
-        self.state_size = {name: shape for name in self.state_names}
+    def declare(self, shape: Sequence[int] | None) -> None:
+        """Take the size of a step's input, where it is given; states are then known before the cell is built."""
+        if shape is None:
+            return
+        if len(shape) != self.rank + 1 or not all(isinstance(d, int) and d >= 1 for d in shape):
+            raise ShapeError(f"{self.label}: input_shape must be {self.rank + 1} ints >= 1, got {list(shape)}")
+        self.input_shape = tuple(shape)
+        self.set_state_shape(self.input_shape)
+
+    def set_state_shape(self, input_shape: IntShape) -> None:
+        """The size of the states for inputs of this size; ShapeError for another one than was declared."""
+        if self.input_shape not in (None, input_shape):
+            raise ShapeError(f"{self.label}: input_shape is {list(self.input_shape or ())}, got a step's input of "
+                             f"{list(input_shape)}")
+        spatial = self.output_dims(self.input_dims(input_shape)[0])
+        self.state_shape = (self.filters, *spatial) if self.channels_first else (*spatial, self.filters)
+
+    def output_dims(self, spatial: IntShape) -> IntShape:
+        """The spatial dims of the states."""
+        return spatial
+
+    @property
+    def state_size(self) -> dict[str, IntShape]:
+        if self.state_shape is None:
+            raise TraceError(f"{self.label}: the size of its states follows from its input, which it has not seen; "
+                             "give input_shape= to ask for it before, as stacks and some wrappers of cells do")
+        return {name: self.state_shape for name in self.state_names}
+
+    @property
+    def output_size(self) -> int:
+        return self.filters
+
+    @property
+    def state_info(self) -> list[dict[str, Any]]:
+        dims = "DHW"[MAX_DIMS - self.rank :]
+        layout = f"NC{dims}" if self.channels_first else f"N{dims}C"
+        return [info | {"layout": layout} for info in super().state_info]
 
     def input_dims(self, shape: IntShape) -> tuple[IntShape, int]:
         """Spatial dims and channels of a step's input."""
@@ -64,6 +100,8 @@ class ConvCell(ImageCell):
     kernel_size    a number or one per spatial dim, for the input's and the state's convolution
     strides, padding ("valid", "same"), dilation_rate   of the input's convolution; the state's is "same"
     data_format    "channels_last" (default) or "channels_first"
+    input_shape    the size of a step's input without the batch; None (default) takes that of the first input. Stacks
+                   (`StackedCells`) ask a cell for its states before it has seen one
 
     Raises TraceError and ShapeError for arguments that make no sense; strides and dilation above 1 exclude each other.
     """
@@ -75,7 +113,7 @@ class ConvCell(ImageCell):
                  use_bias: bool = True, kernel_initializer: str | Initializer = "glorot_uniform",
                  recurrent_initializer: str | Initializer = "orthogonal",
                  bias_initializer: str | Initializer = "zeros", dropout: float = 0.0,
-                 recurrent_dropout: float = 0.0) -> None:
+                 recurrent_dropout: float = 0.0, input_shape: Sequence[int] | None = None) -> None:
         super().__init__()
         self.set_dims(rank, filters, "filters")
         self.kernel_size = sizes(self.label, "kernel_size", kernel_size, rank)
@@ -95,15 +133,19 @@ class ConvCell(ImageCell):
                              to_initializer(bias_initializer))
         self.dropout = check_rate(self.label, "dropout", dropout)
         self.recurrent_dropout = check_rate(self.label, "recurrent_dropout", recurrent_dropout)
+        self.declare(input_shape)
 
-    def build(self, input_size: IntShape) -> None:
-        spatial, channels = self.input_dims(input_size)
+    def output_dims(self, spatial: IntShape) -> IntShape:
         low, high = pads(self.label, self.padding, spatial, self.kernel_size, self.strides, self.dilation_rate)
         out = conv_sizes(spatial, self.kernel_size, ConvAttrs(self.strides, low, high, self.dilation_rate))
         if min(out) < 1:
             raise ShapeError(f"{self.label}: a kernel of size {list(self.kernel_size)} with dilation "
                              f"{list(self.dilation_rate)} is larger than the input's {list(spatial)}")
-        self.set_state_shape(out)
+        return out
+
+    def build(self, input_size: IntShape) -> None:
+        self.set_state_shape(input_size)
+        channels = self.input_dims(input_size)[1]
         filters = len(self.gate_names) * self.filters
         kernel_init, recurrent_init, bias_init = self.initializers
         self.kernel = self.add_weight("kernel", (*self.kernel_size, channels, filters), kernel_init)
@@ -161,10 +203,11 @@ class ConvLSTMCell(ConvCell):
                  kernel_initializer: str | Initializer = "glorot_uniform",
                  recurrent_initializer: str | Initializer = "orthogonal",
                  bias_initializer: str | Initializer = "zeros", unit_forget_bias: bool = True,
-                 dropout: float = 0.0, recurrent_dropout: float = 0.0) -> None:
+                 dropout: float = 0.0, recurrent_dropout: float = 0.0,
+                 input_shape: Sequence[int] | None = None) -> None:
         base = UnitForgetBias(to_initializer(bias_initializer)) if unit_forget_bias else bias_initializer
         super().__init__(rank, filters, kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias,
-                         kernel_initializer, recurrent_initializer, base, dropout, recurrent_dropout)
+                         kernel_initializer, recurrent_initializer, base, dropout, recurrent_dropout, input_shape)
         self.recurrent_activation = to_activation(recurrent_activation)
 
     def step(self, x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -192,9 +235,10 @@ class ConvGRUCell(ConvCell):
                  kernel_initializer: str | Initializer = "glorot_uniform",
                  recurrent_initializer: str | Initializer = "orthogonal",
                  bias_initializer: str | Initializer = "zeros", dropout: float = 0.0, recurrent_dropout: float = 0.0,
-                 reset_after: bool = False) -> None:
+                 reset_after: bool = False, input_shape: Sequence[int] | None = None) -> None:
         super().__init__(rank, filters, kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias,
-                         kernel_initializer, recurrent_initializer, bias_initializer, dropout, recurrent_dropout)
+                         kernel_initializer, recurrent_initializer, bias_initializer, dropout, recurrent_dropout,
+                         input_shape)
         self.recurrent_activation = to_activation(recurrent_activation)
         self.reset_after = reset_after
 

@@ -37,16 +37,12 @@ class ContribConvLSTMCell(ImageCell):
                  use_bias: bool = True, skip_connection: bool = False, forget_bias: float = 1.0) -> None:
         super().__init__()
         self.set_dims(conv_ndims, output_channels, "output_channels")
-        if input_shape is not None and len(input_shape) != conv_ndims + 1:
-            raise ShapeError(f"{self.label}: input_shape must have conv_ndims + 1 = {conv_ndims + 1} dims, got "
-                             f"{list(input_shape)}")
-        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.declare(input_shape)
         self.kernel_shape = sizes(self.label, "kernel_shape", kernel_shape, conv_ndims)
         self.use_bias, self.skip_connection, self.forget_bias = use_bias, skip_connection, float(forget_bias)
 
     def build(self, input_size: IntShape) -> None:
-        check_input(self, self.input_shape, input_size)
-        self.set_state_shape(input_size[:-1])
+        self.set_state_shape(input_size)
         self.channels = input_size[-1]
         self.kernel = self.add_weight("kernel", (*self.kernel_shape, self.channels + self.filters, 4 * self.filters))
         if self.use_bias:
@@ -96,8 +92,6 @@ class MXNetConvCell(ImageCell):
         n = len(conv_layout) - 2
         self.set_dims(n, num_hidden, "num_hidden")
         self.channels_first = conv_layout[1] == "C"
-        given = None if input_shape is None else tuple(input_shape)
-        self.input_shape = given[1:] if given is not None and len(given) == n + 2 else given
         self.i2h_kernel, self.h2h_kernel = (sizes(self.label, name, k, n) for name, k
                                             in (("i2h_kernel", i2h_kernel), ("h2h_kernel", h2h_kernel)))
         if any(k % 2 == 0 for k in self.h2h_kernel):
@@ -108,16 +102,19 @@ class MXNetConvCell(ImageCell):
         self.i2h_pad = sizes(self.label, "i2h_pad", i2h_pad, n, 0)
         self.initializers = (i2h_weight_initializer, h2h_weight_initializer, i2h_bias_initializer, h2h_bias_initializer)
         self.activation = mxnet_activation(activation)
+        self.declare(input_shape[1:] if input_shape is not None and len(input_shape) == n + 2 else input_shape)
 
-    def build(self, input_size: IntShape) -> None:
-        check_input(self, self.input_shape, input_size)
-        spatial, channels = self.input_dims(input_size)
+    def output_dims(self, spatial: IntShape) -> IntShape:
         out = conv_sizes(spatial, self.i2h_kernel,
                          ConvAttrs(self.i2h_stride, self.i2h_pad, self.i2h_pad, self.i2h_dilate))
         if min(out) < 1:
             raise ShapeError(f"{self.label}: i2h_kernel {self.i2h_kernel} is larger than the padded input's "
                              f"{list(spatial)}")
-        self.set_state_shape(out)
+        return out
+
+    def build(self, input_size: IntShape) -> None:
+        self.set_state_shape(input_size)
+        channels = self.input_dims(input_size)[1]
         total = self.gates * self.filters
         i2h, h2h, i2h_bias, h2h_bias = self.initializers
         self.i2h_weight = self.add_weight("i2h_weight", self.weight_shape(total, channels, self.i2h_kernel), i2h)
@@ -218,8 +215,3 @@ def mxnet_activation(which: str | Activation | None) -> Activation:
     """An activation by MXNet's names: "leaky" (slope 0.2, `symbol.LeakyReLU`), "softrelu", and those of Keras."""
     return ACTIVATIONS.get(which) or to_activation(which) if isinstance(which, str) else to_activation(which)
 
-
-def check_input(cell: ImageCell, declared: IntShape | None, got: IntShape) -> None:
-    """ShapeError unless a step's input has the shape that the cell was declared with."""
-    if declared is not None and declared != got:
-        raise ShapeError(f"{cell.label}: input_shape is {list(declared)}, got a step's input of {list(got)}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rnngraph.errors import ShapeError, TraceError
+from rnngraph.errors import TraceError
 from rnngraph.nn.cell import Cell, States
 from rnngraph.nn.context import active
+from rnngraph.nn.initializers import IntShape
 from rnngraph.nn.tensor import Tensor
 
 
@@ -17,8 +18,12 @@ class StackedCells(Cell):
         if not cells or not all(isinstance(c, Cell) for c in cells):
             raise TraceError(f"StackedCells: expected a list of cells, got {cells!r}")
         self.cells = list(cells)
-        self.state_size = {f"cell{i}.{name}": shape for i, cell in enumerate(self.cells)
-                           for name, shape in zip(States.of(cell).names, States.of(cell).shapes, strict=True)}
+        self.input_rank = self.cells[0].input_rank
+
+    @property
+    def state_size(self) -> dict[str, IntShape]:
+        return {f"cell{i}.{name}": shape for i, cell in enumerate(self.cells)
+                for name, shape in zip(States.of(cell).names, States.of(cell).shapes, strict=True)}
 
     def children(self) -> dict[str, Cell]:
         return {f"cell{i}": cell for i, cell in enumerate(self.cells)}
@@ -27,9 +32,7 @@ class StackedCells(Cell):
         new: dict[str, Tensor] = {}
         for name, cell in self.children().items():
             with active().scope(name):
-                if x.rank != 2 or not isinstance(x.shape[-1], int):
-                    raise ShapeError(f"{cell.label}: expected an input [batch, features], got {x.type}")
-                cell.ensure_built(x.shape[-1])
+                cell.build_for(x.shape)
                 names = [f"{name}.{n}" for n in States.of(cell).names]
                 x, states = cell.checked_step(x, [state[n] for n in names])
                 new.update(zip(names, states, strict=True))
