@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from rnngraph.errors import ConversionError
 from rnngraph.weights.canonical import RecurrentWeights
+from rnngraph.weights.files import read
 from rnngraph.weights.gates import Array
 from rnngraph.weights.options import Options
 from rnngraph.weights.table import Format, find
@@ -17,8 +19,9 @@ from rnngraph.weights.table import Format, find
 def load(params: Any, source: str, **options: Unpack[Options]) -> RecurrentWeights:
     """The canonical form of recurrent weights that are laid out as ``source`` does it.
 
-    params   arrays by name; for "keras" also the list of `layer.get_weights()`, for "mxnet" and "cudnn" also one flat
-             array. Tensors of PyTorch are taken too. float16, float32 or float64, all the same
+    params   arrays by name, or the path of a file that has them (see `read`); for "keras" also the list of
+             `layer.get_weights()`, for "mxnet" and "cudnn" also one flat array. Tensors of PyTorch are taken too.
+             float16, float32 or float64, all the same
     source   "torch", "keras", "keras_cudnn", "onnx", "mxnet", "mxnet_unpacked", "mxnet_cells" (or "gluon"), "tf",
              "tf_cudnn", "cudnn", "onednn", "openvino", "flux", "lasagne", "element_research", "cntk"
     options  what the arrays do not show; see `Options`, and docs/weights.md for each system
@@ -32,7 +35,7 @@ def load(params: Any, source: str, **options: Unpack[Options]) -> RecurrentWeigh
         3
     """
     form = find(source)
-    return form.read(as_arrays(params, form), options)
+    return form.read(as_arrays(params, form, options.get("prefix", "")), options)
 
 
 def convert(params: Any, source: str, to: str, *, target: Options | None = None,
@@ -53,10 +56,13 @@ def convert(params: Any, source: str, to: str, *, target: Options | None = None,
     return load(params, source, **options).to(to, **(target or {}))
 
 
-def as_arrays(params: Any, form: Format) -> dict[str, Array]:
-    """Arrays by name from what a user has."""
+def as_arrays(params: Any, form: Format, prefix: str = "") -> dict[str, Array]:
+    """Arrays by name from what a user has; what does not start with ``prefix`` may be anything."""
+    if isinstance(params, str | os.PathLike):
+        params = read(params)
     if isinstance(params, Mapping):
-        return {str(name): as_array(array, str(name)) for name, array in params.items()}
+        named = {str(name): value for name, value in params.items()}
+        return {name: as_array(value, name) if name.startswith(prefix) else value for name, value in named.items()}
     single = isinstance(params, np.ndarray) or hasattr(params, "detach")
     if form.names is None or not (single or isinstance(params, Sequence)):
         raise ConversionError(f"{form.name}: expected arrays by name, got {type(params).__name__}")

@@ -1,0 +1,95 @@
+"""read and save: a file of arrays, whichever of the formats it is in."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from rnngraph.errors import ImportModelError
+from rnngraph.weights.files import mxnet, npz, safetensors
+from rnngraph.weights.gates import Array
+
+SUFFIXES = (".safetensors", ".npz")
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """The arrays of a .safetensors, an .npz or a .params of MXNet, by name; the content decides which it is.
+
+    Time and memory stay in proportion to the size of the file, and no pickle is loaded. ImportModelError names the
+    file and what is wrong with it (cut off, offsets out of range or overlapping, objects, unpacks to too much); OSError
+    where it cannot be opened.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(f"{folder}/w.safetensors", {"kernel": np.ones((2, 3), np.float32)})
+        ...     read(f"{folder}/w.safetensors")["kernel"].shape
+        (2, 3)
+    """
+    with Path(path).open("rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        try:
+            return _reader(start)(file)
+        except ImportModelError as e:
+            raise ImportModelError(f"{os.fspath(path)}: {e}") from None
+
+
+def _reader(start: bytes) -> Callable[[BinaryIO], dict[str, Array]]:
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return npz.read
+    return mxnet.read if mxnet.is_params(start) else safetensors.read
+
+
+def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+    """Write arrays to a .safetensors or an .npz, by the name's end; the file is there whole or not at all.
+
+    ``metadata`` (text by name) goes into a .safetensors. ImportModelError for another end, for what is not numbers, or
+    for metadata of an .npz; nothing is pickled.
+    """
+    target = Path(path)
+    if target.suffix not in SUFFIXES:
+        raise ImportModelError(f"{target}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    if metadata and target.suffix == ".npz":
+        raise ImportModelError(f"{target}: an .npz has no place for metadata; write a .safetensors")
+    found = {_name(name): _numbers(name, value) for name, value in arrays.items()}
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            _write(file, target.suffix, found, metadata or {})
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _write(file: BinaryIO, suffix: str, arrays: dict[str, Array], metadata: Mapping[str, str]) -> None:
+    if suffix == ".npz":
+        npz.write(file, arrays)
+    else:
+        safetensors.write(file, arrays, metadata)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _name(name: object) -> str:
+    if not isinstance(name, str) or not name or "\0" in name or name == safetensors.METADATA:
+        raise ImportModelError(f"an array cannot have the name {name!r}")
+    return name
+
+
+def _numbers(name: str, value: Any) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        raise ImportModelError(f"array {name!r}: expected numbers of at most 8 bytes, got {array.dtype}")
+    return array
