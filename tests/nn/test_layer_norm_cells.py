@@ -238,3 +238,20 @@ def test_a_remark_names_the_layer_and_the_reason(cell: Any, reason: str) -> None
 def test_arguments(make: Any, message: str) -> None:
     with pytest.raises(TraceError, match=message):
         make()
+
+
+ALL: dict[str, tuple[Any, Any]] = {
+    **{f"lstm {v}": (partial(LayerNormLSTMCell, variant=v), partial(lstm, variant=v, forget_bias=float(v == "contrib")))
+       for v in EPSILONS},
+    **{f"gru {v}": (partial(LayerNormGRUCell, variant=v), partial(gru, variant=v)) for v in ("contrib", "haste")},
+    "simple": (LayerNormSimpleRNNCell, simple),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("units", [2, 3, 15, 16, 17, 31, 64, 130])
+@pytest.mark.parametrize("kind", ALL)
+def test_widths(kind: str, units: int) -> None:
+    """Long sequences too: rounding does not grow with time."""
+    make, reference = ALL[kind]
+    check_cell(make(units), reference, sizes=((1, 1), (2, 70), (33, 5)))

@@ -194,3 +194,25 @@ def test_a_projected_state_has_its_own_size() -> None:
     with pytest.raises(rg.errors.InputError, match=r"p\.h0"):
         compiled(x, initial_state={"p.h": np.zeros((2, 6), np.float32)})
     assert np.shape(compiled(x, initial_state={"p.h": np.zeros((2, 3), np.float32)})) == (2, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_options_together(seed: int) -> None:
+    """Any choice of options, at any size."""
+    rng = np.random.default_rng(seed)
+
+    def maybe(value: Any) -> Any:
+        return value if rng.random() < 0.5 else None
+
+    coupled, proj = bool(rng.random() < 0.3), maybe(int(rng.integers(1, 40)))
+    low = -float(rng.uniform(0.05, 1.0))
+    arguments: dict[str, Any] = {
+        "peepholes": bool(rng.random() < 0.5), "use_bias": bool(rng.random() < 0.7), "clip": maybe(0.5),
+        "cell_clip": maybe((low, 0.4)), "proj_size": proj, "proj_clip": maybe(0.2) if proj else None,
+        "input_forget": coupled, "forget_bias": 0.0 if coupled else float(rng.normal())}
+    options = Options("ico" if coupled else "ifco", arguments["clip"] or np.inf,
+                      arguments["cell_clip"] or (-np.inf, np.inf), arguments["proj_clip"] or np.inf,
+                      arguments["forget_bias"])
+    check_cell(LSTMCell(int(rng.integers(1, 80)), **arguments), partial(lstm, o=options), int(rng.integers(1, 20)),
+               seed=seed, sizes=((1, 40), (5, 7), (33, 3)))
