@@ -41,6 +41,8 @@ class Outside(Protocol):
 
     def anyhow(self, b: Builder, value: Value, axis: int, grid: Grid, user: Op) -> Value: ...
 
+    def note(self, image: Value, full: Value, grid: Grid) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -186,8 +188,13 @@ class _Mover:
         for old, result in zip(self.scan.results, new.results, strict=True):
             result.hint = old.hint
             axis = 1 if old.index < len(inits) else 2
-            image = old.type.shape != result.type.shape
-            old.replace_by(cropped(top, result, axis, grid.data, [1] * len(grid.data)) if image else result)
+            if old.type.shape == result.type.shape:
+                old.replace_by(result)
+                continue
+            image = cropped(top, result, axis, grid.data, [1] * len(grid.data))
+            old.replace_by(image)
+            if end.operands[old.index] in self.plan.zeroed:
+                self.outside.note(image, result, grid)
         self.scan.erase()
         prune(new)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from rnngraph.ir import Builder, Op, Scan, Value, ops
+from rnngraph.ir import Builder, Op, Scan, Value, grid_ops, ops
 from rnngraph.ir.ops import AxisAttrs, BroadcastAttrs, ConcatAttrs, ReshapeAttrs, SliceAttrs
 from rnngraph.passes._scalar_patterns import ELEMENTWISE, producer
 from rnngraph.rewrite import Pattern, pattern
@@ -233,8 +233,33 @@ def matmul_of_concat(op: Op, b: Builder) -> Values:
     return [total] if total is not None else None
 
 
+@pattern(grid_ops.CONV)
+def conv_of_concat(op: Op, b: Builder) -> Values:
+    """conv(concat(x_t, h), w) -> conv(x_t, w's first channels) + conv(h, its last)   in a scan body, when x_t is a step
+    of a sequence"""
+    x, w = op.operands
+    inner = producer(x, ops.CONCAT)
+    scan = op.parent.parent if op.parent is not None else None
+    if inner is None or scan is None or scan.name != "scan" or w.block is op.parent:
+        return None
+    assert isinstance(inner.attrs, ConcatAttrs)
+    assert isinstance(op.attrs, grid_ops.ConvAttrs)
+    steps = [v in Scan(scan).x_args for v in inner.operands]
+    if inner.attrs.axis != x.type.rank - 1 or op.attrs.groups != 1 or not any(steps) or all(steps):
+        return None
+    total: Value | None = None
+    at = 0
+    for v in inner.operands:
+        size = v.shape[-1]
+        assert isinstance(size, int)
+        part = b.op(grid_ops.CONV, v, b.slice(w, -2, at, size), attrs=op.attrs)
+        total = part if total is None else b.add(total, part)
+        at += size
+    return [total] if total is not None else None
+
+
 MOVE_PATTERNS: Final[tuple[Pattern, ...]] = (
     reshape_of_reshape, reshape_of_broadcast_scalar, broadcast_of_broadcast, reverse_of_reverse, slice_of_everything,
     slice_of_slice, slice_of_concat, slice_of_broadcast, concat_of_concat, concat_of_slices, matmul_of_concat,
-    elementwise_of_reshapes,
+    conv_of_concat, elementwise_of_reshapes,
 )

@@ -65,6 +65,10 @@ class Images:
         self.on[value] = found
         return found
 
+    def note(self, image: Value, full: Value, grid: Grid) -> None:
+        """That ``full`` is an image with zeros around it already: the next layer's convolution reads it there."""
+        self.on[image] = full, grid
+
     def lower(self, conv: Op) -> None:
         """A convolution between images that stay as they are."""
         b = Builder.at(conv)

@@ -12,7 +12,7 @@ from rnngraph.ir import F32, Builder, Graph, TensorType, Value, build_graph, par
 from rnngraph.ir.grid_ops import CONV, ConvAttrs
 from rnngraph.passes import run
 from rnngraph.rewrite import PassContext
-from tests.testing import assert_keeps_numbers, assert_rewrites
+from tests.testing import assert_keeps_numbers, assert_rewrites, assert_same_numbers
 
 SAME = "{strides = [1], low = [1], high = [1], dilation = [1], groups = 1}"
 KERNEL = "%k = const [1.0, 2.0, 3.0, 4.0, 5.0, 6.0] : f32[3,2,1]"
@@ -137,6 +137,27 @@ def test_layouts_that_meet() -> None:
     (body,) = (op.blocks[0] for op in graph.block.body if op.name == "scan")
     assert [op.name for op in body.ops] == ["tanh", "yield"]
     assert_keeps_numbers(graph, "canonicalize", rtol=0, atol=0, dims={"B": 2})
+
+
+def test_the_convolution_of_a_join_leaves_the_scan_in_part() -> None:
+    joined = SCAN.replace("[1.0, 2.0, 3.0] : f32[3,1,1]", "[1.0, 2.0, 3.0, 4.0, 5.0, 6.0] : f32[3,2,1]").replace(
+        "BODY", f"    %j = concat %xt, %h {{axis = 2}} : f32[B,5,2]\n    %n = conv %j, %k {SAME} : f32[B,5,1]")
+    context = PassContext()
+    graph = assert_keeps_numbers(joined, "canonicalize,hoist-invariant,hoist-input-projection", rtol=1e-12, atol=1e-12)
+    run("lower-conv,fold-constants,cse,dce", graph, context)
+    assert [op.name for op in graph.block.body if op.name in ("matmul", "scan")] == ["matmul", "scan"]
+    assert_same_numbers(joined, graph, rtol=1e-12, atol=1e-12)
+
+
+def test_a_layer_reads_the_one_below_on_its_grid() -> None:
+    """The outputs of a scan have zeros around them already: no padding is written between two layers."""
+    first = scan(f"%p = conv %h, %k {SAME} : f32[B,5,1]", "%n = add %p, %xt : f32[B,5,1]")
+    graph = parse(first.replace("return y = %y", f"%z = conv %y, %k {SAME} : f32[T,B,5,1]\n  return z = %z"))
+    before = graph.clone()
+    run("lower-conv,dce", graph)
+    padded = [op.operands[0].hint for op in graph.walk() if op.name == "pad"]
+    assert padded == ["h0", "x"]
+    assert_same_numbers(before, graph, rtol=1e-12, atol=1e-12)
 
 
 @st.composite
