@@ -19,14 +19,15 @@ def times(rng: np.random.Generator, batch: int, steps: int) -> Array:
     return np.cumsum(rng.uniform(0.05, 0.9, (batch, steps)), axis=1)
 
 
-def phased(**options: Any) -> Case:
+def phased(units: int = 13, features: int = 7, scale: float = 0.5, **options: Any) -> Case:
     drawn = {
         "period": lambda rng, shape: np.exp(rng.uniform(np.log(1.5), np.log(12.0), shape)),
         "phase": lambda rng, shape: rng.uniform(0.0, 1.5, shape),
         "ratio_on": lambda rng, shape: rng.uniform(0.2, 0.9, shape),
     }
     leak = options.get("leak", 0.001)
-    return Case(lambda: nn.PhasedLSTMCell(13, **options), 7, partial(by_hand.phased_lstm, leak=leak), times, drawn)
+    return Case(lambda: nn.PhasedLSTMCell(units, **options), features, partial(by_hand.phased_lstm, leak=leak), times,
+                drawn, scale)
 
 
 def grid(features: int, size: int, skip: int, blocks: list[int], starts: list[int] | None = None,

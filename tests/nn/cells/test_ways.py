@@ -46,6 +46,25 @@ def test_last_output(name: str, how: str) -> None:
     assert_close(got, y[:, 0 if backwards else -1], tolerance=1e-5)
 
 
+@pytest.mark.parametrize("name", ["Phased LSTM", "GLSTM, projection", "SRU", "NAS", "GridLSTM", "TimeFreqLSTM"])
+def test_no_rows_no_steps_and_a_row_of_nan(name: str) -> None:
+    case = CASES[name]
+    layer = case.layer()
+    model = compiled(layer, case.features, initial_state=True, verify=None)
+    for batch, steps in ((0, 3), (2, 0)):
+        states = {f"mine.{n}0": s for n, s in case.states(layer, batch).items()}
+        got = model.run({"x": case.input(batch, steps), **{n: s for n, s in states.items()}})
+        assert got["y"].shape == (batch, steps, layer.cell.output_size)
+        for n, s in states.items():
+            np.testing.assert_array_equal(got[n[:-1]], s)
+    x, states = case.input(3, 4), {f"mine.{n}0": s for n, s in case.states(layer, 3).items()}
+    clean = model.run({"x": x, **states})["y"]
+    x[1] = np.nan
+    got = model.run({"x": x, **states})["y"]
+    assert np.isnan(got[1]).all()
+    np.testing.assert_array_equal(got[[0, 2]], clean[[0, 2]])
+
+
 def test_in_a_stack_of_cells() -> None:
     cells = [TimeFreqLSTMCell(4, feature_size=4, frequency_skip=2, num_frequency_blocks=3), UGRNNCell(6),
              GLSTMCell(8, number_of_groups=2), SRUCell(5), LSTMCell(7),
