@@ -12,8 +12,9 @@ from rnngraph.nn import ops
 from rnngraph.nn.cell import Cell
 from rnngraph.nn.cells.arguments import check_flag, check_initializer, check_int, check_number
 from rnngraph.nn.cells.sums import gate_sums
+from rnngraph.nn.context import active
 from rnngraph.nn.initializers import Constant, Initializer, IntShape
-from rnngraph.nn.tensor import Tensor
+from rnngraph.nn.tensor import Tensor, wrap
 from rnngraph.nn.weights import Weight
 
 
@@ -43,7 +44,7 @@ class PhasedLSTMCell(Cell):
     """Phased LSTM (Neil et al. 2016), as tf.contrib.rnn.PhasedLSTMCell; states h and c, the output is h.
 
     The input is [batch, 1 + features]: the first feature is the time of the step, t, the others are x. (TensorFlow
-    takes the pair (time, x).) Times are float32: count them from the start of the sequence.
+    takes the pair (time, x).) Times are float32, with 24 bits: count them from the start of the sequence.
 
     i, f = sigmoid([x, h] W + b); n = tanh([x, h] W_j + b_j); c~ = f c + i n; h~ = sigmoid([x, h] W_o + b_o) tanh(c~)
     u = ((t - phase) mod period) / period, in 0..1
@@ -111,8 +112,37 @@ class PhasedLSTMCell(Cell):
 
     def openness(self, time: Tensor) -> Tensor:
         """How far each unit is open at ``time`` [batch, 1]: [batch, units]."""
-        turns = (time - self.phase) / self.period
-        u = turns - ops.floor(turns)
+        u = self.within_period(time)
         rising = u * (2.0 / self.on)
         k = ops.where(u < self.on, 2.0 - rising, u * self.leak)
         return ops.where(u < 0.5 * self.on, rising, k)
+
+    def within_period(self, time: Tensor) -> Tensor:
+        """((time - phase) mod period) / period, as exact after thousands of periods as in the first.
+
+        What the difference loses to rounding is kept (Knuth's two-sum), and whole periods are taken off in products
+        of 12 by 12 bits, which float32 holds exactly.
+        """
+        shifted = time - self.phase
+        lost = shifted - time
+        lost = (time - (shifted - lost)) - (self.phase + lost)
+        whole = ops.floor(shifted / self.period)
+        many = 4096.0 * ops.floor(whole * (1.0 / 4096.0) + 0.5)
+        few = whole - many
+        head, tail = self._period_in_two()
+        rest = ((shifted - many * head) - few * head) - (many * tail + few * tail) + lost
+        u = rest / self.period
+        return u - ops.floor(u)  # the division above may round to the next whole period
+
+    def _period_in_two(self) -> tuple[Tensor, Tensor]:
+        """The periods rounded to 12 bits, and the rest, as constants."""
+        def head() -> Array:
+            bits = np.ascontiguousarray(self.period.array).view(np.uint32) & np.uint32(0xFFFFF000)
+            return bits.view(np.float32)
+
+        def tail() -> Array:
+            return np.asarray(self.period.array - head())
+
+        a, b = (wrap(active().constant((id(self.period), name), self.period.type, make, f"period_{name}"))
+                for name, make in (("head", head), ("tail", tail)))
+        return a, b

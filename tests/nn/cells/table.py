@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,14 +20,20 @@ def times(rng: np.random.Generator, batch: int, steps: int) -> Array:
     return np.cumsum(rng.uniform(0.05, 0.9, (batch, steps)), axis=1)
 
 
-def phased(units: int = 13, features: int = 7, scale: float = 0.5, **options: Any) -> Case:
+def late(rng: np.random.Generator, batch: int, steps: int) -> Array:
+    """Moments after thousands of periods."""
+    return times(rng, batch, steps) + rng.uniform(0.0, 5e4, (batch, 1))
+
+
+def phased(units: int = 13, features: int = 7, scale: float = 0.5,
+           first: Callable[[np.random.Generator, int, int], Array] = times, **options: Any) -> Case:
     drawn = {
         "period": lambda rng, shape: np.exp(rng.uniform(np.log(1.5), np.log(12.0), shape)),
         "phase": lambda rng, shape: rng.uniform(0.0, 1.5, shape),
         "ratio_on": lambda rng, shape: rng.uniform(0.2, 0.9, shape),
     }
     leak = options.get("leak", 0.001)
-    return Case(lambda: nn.PhasedLSTMCell(units, **options), features, partial(by_hand.phased_lstm, leak=leak), times,
+    return Case(lambda: nn.PhasedLSTMCell(units, **options), features, partial(by_hand.phased_lstm, leak=leak), first,
                 drawn, scale)
 
 
@@ -58,6 +65,7 @@ CASES: dict[str, Case] = {
         partial(by_hand.intersection, forget_bias=0.5, act=np.tanh)),
     "Phased LSTM": phased(),
     "Phased LSTM, peepholes": phased(use_peepholes=True, leak=0.05),
+    "Phased LSTM, late": phased(first=late),
     "GLSTM, one group": Case(lambda: nn.GLSTMCell(10), 6, partial(by_hand.group_lstm, groups=1)),
     "GLSTM": Case(lambda: nn.GLSTMCell(20, number_of_groups=4), 8, partial(by_hand.group_lstm, groups=4)),
     "GLSTM, projection": Case(
