@@ -39,7 +39,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: nn.TimeFreqLSTMCell(4), "cell TimeFreqLSTMCell: feature_size must be an int >= 1, got None"),
     (lambda: nn.TimeFreqLSTMCell(4, cell_clip=-1.0, feature_size=2),
      "cell TimeFreqLSTMCell: cell_clip must be a finite number above 0, got -1.0"),
-    (lambda: nn.StackedCells([nn.TimeFreqLSTMCell(4, feature_size=2)]),
+    (lambda: nn.StackedCells([nn.TimeFreqLSTMCell(4, feature_size=2)]).state_size,
      "cell TimeFreqLSTMCell: the number of windows, and so of states, follows from the input, which is not known yet; "
      "give num_frequency_blocks="),
     (lambda: nn.GridLSTMCell(4, feature_size=2, frequency_skip=1),
