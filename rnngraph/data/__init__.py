@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rnngraph.data.batching import batches_by_length
 from rnngraph.data.packing import (
     PackedSequence,
     pack_padded_sequence,
@@ -11,6 +12,9 @@ from rnngraph.data.packing import (
     unpack_sequence,
     unpad_sequence,
 )
+from rnngraph.data.padding import pad_sequences
+from rnngraph.data.sentences import BucketSentenceIter, SentenceBatch, encode_sentences
 
-__all__ = ["PackedSequence", "pack_padded_sequence", "pack_sequence", "pad_packed_sequence", "pad_sequence",
+__all__ = ["BucketSentenceIter", "PackedSequence", "SentenceBatch", "batches_by_length", "encode_sentences",
+           "pack_padded_sequence", "pack_sequence", "pad_packed_sequence", "pad_sequence", "pad_sequences",
            "unpack_sequence", "unpad_sequence"]
