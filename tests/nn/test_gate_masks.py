@@ -1,12 +1,17 @@
-"""Dropout in training with one mask for all gates (implementation=2) and one for each (1), against numpy."""
+"""Dropout in training with one mask for all gates (implementation=2) and one for each (1), against numpy and Keras."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import keras
 
 import rnngraph as rg
 from rnngraph.ir import Graph, Interpreter, evaluate
@@ -99,6 +104,36 @@ def test_masks(kind: str, implementation: int) -> None:
     close(evaluate(graph, {"x": x}, float64=True)["y"], want, 1e-12)
     compiled = rg.compile(layer, Input((B, T, I)), target="cpu", training=True, seed=3)
     close(compiled(x), want)
+
+
+@pytest.mark.parametrize("implementation", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_keras_computes_the_same_with_the_same_masks(kind: str, implementation: int) -> None:
+    """Keras's own cell, given our masks, step by step; its implementation 2 has input masks only."""
+    make, arguments, _, gates, states = KINDS[kind]
+    rates = {"dropout": 0.4, "recurrent_dropout": 0.3 if implementation == 1 else 0.0}
+    layer = filled(make(U, implementation=implementation, return_sequences=True, **rates, **arguments), I)
+    graph = trace(layer, Input((B, T, I)), training=True, seed=4)
+    found = masks(graph)
+    cell = getattr(keras.layers, f"{make.__name__}Cell")(U, **rates, **arguments, **(
+        {} if kind == "simple" else {"implementation": implementation}))
+    cell.build((B, I))
+    cell.set_weights(list(layer.weights.values()))
+
+    def given(arrays: list[Array]) -> Any:
+        tensors = [keras.ops.convert_to_tensor(a.astype(np.float32)) for a in arrays]
+        return tensors if implementation == 1 and gates > 1 else tensors[0]
+
+    cell._dropout_mask = given(found[I])
+    if U in found:
+        cell._recurrent_dropout_mask = given(found[U])
+    x = some(B, T, I, seed=5)
+    state: list[Any] = [keras.ops.zeros((B, U))] * states
+    outputs = []
+    for t in range(T):
+        y, state = cell(keras.ops.convert_to_tensor(x[:, t]), state, training=True)
+        outputs.append(y.detach().numpy())
+    close(evaluate(graph, {"x": x}, float64=True)["y"], np.stack(outputs, axis=1), 1e-6)
 
 
 def test_without_training_there_is_no_mask() -> None:
