@@ -172,6 +172,8 @@ def scan_stage(op: Op) -> Stage:
         if v.type.dtype is not F32 and (v in s.carry_args or v.type.dtype is not BOOL):
             raise Unsupported(f"state or input %{v.hint} of layer {op.layer} has dtype {v.type.dtype}, expected f32")
         if v.shape != rows and v.shape[:-1] != rows:
+            if len(rows) > 1:
+                raise Unsupported(_not_features(s, _widest(s)))
             raise Unsupported(f"state or input %{v.hint} of layer {op.layer} has type {v.type}; "
                               f"a step computes on [{','.join(map(str, rows))},n]")
     leaves = LeafNames(fixed, frozenset(s.body.ops), rows, views=lambda op: False)
@@ -189,11 +191,19 @@ def scan_stage(op: Op) -> Stage:
 
 
 def _scan_rows(s: Scan) -> tuple[Dim, ...]:
-    for v in (*s.carry_args, *s.emitted, *s.x_args):
-        if v.type.rank < 2:
-            raise Unsupported(f"%{v.hint} of layer {s.op.layer} is {v.type}; fused loops take [batch, features] steps")
-        return v.shape[:-1]
-    raise Unsupported("a scan without states")
+    widest = _widest(s)
+    if widest.type.rank < 2:
+        raise Unsupported(_not_features(s, widest))
+    return widest.shape[:-1]
+
+
+def _widest(s: Scan) -> Value:
+    """The first of the values with the most dims: what is not one number per row."""
+    return max((*s.carry_args, *s.emitted, *s.x_args), key=lambda v: v.type.rank)
+
+
+def _not_features(s: Scan, v: Value) -> str:
+    return f"%{v.hint} of layer {s.op.layer} is {v.type}; fused loops take [batch, features] steps"
 
 
 def _width(v: Value, rows: tuple[Dim, ...]) -> int:

@@ -51,9 +51,9 @@ SCANS = {
              "%x: f32[T,B,N], %h0: f32[B,5]", x="f32[B,N]"),
     "state or input %h of layer cell has dtype f64, expected f32":
         scan("%n = tanh %h : f64[B,5]", "%x: f32[T,B,5], %h0: f64[B,5]", "f64[B,5]", sequence="f64[T,B,5]"),
-    "state or input %u of layer cell has type f32[B,5]; a step computes on [B,2,n]":
+    "%h of layer cell is f32[B,2,5]; fused loops take [batch, features] steps":
         scan("%n = tanh %h : f32[B,2,5]", "%x: f32[T,B,5], %h0: f32[B,2,5]", "f32[B,2,5]", sequence="f32[T,B,2,5]"),
-    "state or input %u of layer cell has type f32[B,2,5]; a step computes on [B,n]":
+    "%u of layer cell is f32[B,2,5]; fused loops take [batch, features] steps":
         scan("%n = tanh %h : f32[B,5]", "%x: f32[T,B,2,5], %h0: f32[B,5]", x="f32[B,2,5]"),
 }
 
