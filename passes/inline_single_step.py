@@ -19,7 +19,9 @@ class InlineSingleStep(Pass):
     def run(self, graph: Graph, context: PassContext) -> None:
         for op in list(graph.walk()):
             if op.name == "scan" and op.parent is not None and Scan(op).attrs.steps == 1:
-                if Scan(op).attrs.lengths:
+                if Scan(op).attrs.until:
+                    context.missed(Miss("a single step may be skipped by rows that are done before it"), op.layer)
+                elif Scan(op).attrs.lengths:
                     context.missed(Miss("a single step with lengths may be empty for some rows"), op.layer)
                 else:
                     _inline(op)

@@ -15,12 +15,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from rnngraph import backends, data, errors, ir, nn, passes, weights
     from rnngraph.compiler import compile
-    from rnngraph.nn import Input, Sequential, scan, trace
+    from rnngraph.nn import Input, Sequential, scan, trace, while_loop
     from rnngraph.report import Report
     from rnngraph.runtime.model import CompiledModel
 
 __all__ = ["CompiledModel", "Input", "Report", "Sequential", "__version__", "backends", "compile", "data", "errors",
-           "ir", "nn", "passes", "scan", "trace", "weights"]
+           "ir", "nn", "passes", "scan", "trace", "weights", "while_loop"]
 
 _MODULES = ("backends", "data", "errors", "ir", "nn", "passes", "weights")
 _NAMES = {
@@ -31,6 +31,7 @@ _NAMES = {
     "Sequential": "rnngraph.nn",
     "scan": "rnngraph.nn",
     "trace": "rnngraph.nn",
+    "while_loop": "rnngraph.nn",
 }
 
 

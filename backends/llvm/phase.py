@@ -42,7 +42,8 @@ class PhaseEmitter:
         self.folded = self.partition.folded
 
     def emit(self) -> Function:
-        fn, b = self.e.function(f"phase{self.index}", VOID, [PTR] + [I64] * 7, inline="never", internal=True)
+        fn, b = self.e.function(f"phase{self.index}", VOID, [PTR] + [I64] * (7 + bool(self.stage.until)),
+                                  inline="never", internal=True)
         at = Step(*fn.args)
         self.at = at
         self.prepare(b)
@@ -83,6 +84,8 @@ class PhaseEmitter:
             live = self.e.load(b, self.e.at(b, self.pointer(b, "live"), self.at.t, I64), I64, align=8)
             live = b.select(b.icmp_signed("<", live, self.at.row1), live, self.at.row1)
             self.live = b.select(b.icmp_signed(">", live, self.at.row0), live, self.at.row0)
+        if self.stage.until:
+            self.live = b.select(b.icmp_signed("<", self.at.live, self.live), self.at.live, self.live)
         self.weights = {(g, q): self.pointer(b, weight_slot(self.index, g, q))
                         for g, group in enumerate(self.phase.groups) for q in range(len(group.pieces))}
         if self.partition.reductions or self.phase.row_scalars:
@@ -107,8 +110,10 @@ class PhaseEmitter:
                 if load.leaf is not None:
                     found[load.leaf] = None
         for s in self.phase.stores:
-            if self.stage.lengths is not None and s.dest.startswith("c"):
+            if self.ends and s.dest.startswith("c"):
                 found[Leaf(Source.CARRY, s.dest)] = None
+        if self.stage.until:
+            found[Leaf(Source.CARRY, self.stage.until)] = None
         return list(found)
 
     def base(self, b: Builder, leaf: Leaf) -> tuple[IRValue, IRValue]:
@@ -155,7 +160,12 @@ class PhaseEmitter:
     @property
     def repeats(self) -> bool:
         """Whether padded outputs repeat the row's previous output."""
-        return self.stage.lengths is not None and self.stage.pad == "repeat"
+        return self.ends and self.stage.pad == "repeat"
+
+    @property
+    def ends(self) -> bool:
+        """Whether rows may end before the last step: past their length, or because they are done."""
+        return self.stage.lengths is not None or bool(self.stage.until)
 
     # --- loops ----------------------------------------------------------------------------------------------------
 
@@ -177,7 +187,7 @@ class PhaseEmitter:
                 for g in range(len(self.phase.groups)):
                     self.accumulate(b, g, tile, tiles, block.index, rows)
                 self.epilogue(b, tile, tiles, block.index, rows, self.vector)
-            if self.lengths is not None:
+            if self.ends:
                 self.epilogue(b, tile, tiles, self.live, b.sub(at.row1, self.live), self.ended)
 
     def accumulate(self, b: Builder, g: int, tile: IRValue, tiles: IRValue, row: IRValue, rows: IRValue) -> None:
@@ -275,6 +285,11 @@ class PhaseEmitter:
         if self.lengths is not None:
             length = e.load(b, e.at(b, self.lengths, place.row, I64), I64, align=8)
             active = b.icmp_signed("<", self.at.t, length)
+        if self.stage.until:
+            base, stride = self.base(b, Leaf(Source.CARRY, self.stage.until))
+            done = e.load(b, e.at(b, base, b.mul(place.row, stride)), F32)
+            running = b.fcmp_ordered("==", done, F32(0.0))
+            active = running if active is None else b.and_(active, running)
         values = [cast(e, b, v, F32) for v in values]  # memory holds numbers
         values = [v if active is None else self.keep(b, s, v, active, place)
                   for s, v in zip(self.phase.stores, values, strict=True)]

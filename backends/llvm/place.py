@@ -19,6 +19,7 @@ class Step:
     parts: IRValue
     row0: IRValue
     row1: IRValue
+    live: IRValue = None  # of a stage with `Stage.until`: all rows from here on are done
 
 
 @dataclass(slots=True)

@@ -34,7 +34,8 @@ def signature(stage: Stage) -> str:
     roots += [row for p in parts.phases for row in p.row_scalars]
     number: dict[Instance, int] = {}
     lines = [f"generator {generator_version()}", f"slots {' '.join(Slots(stage).names)}",
-             f"scan {stage.is_scan} lengths {stage.lengths is not None} pad {stage.pad} waits {stage.waits}",
+             f"scan {stage.is_scan} lengths {stage.lengths is not None} pad {stage.pad} waits {stage.waits} "
+             f"until {stage.until}",
              "carries " + " ".join(f"{c.name}:{c.n}:{c.mode.value}" for c in stage.carries)]
     for i in walk(roots):
         for q in i.pieces:

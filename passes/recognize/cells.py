@@ -53,6 +53,8 @@ def recognize(scan: Scan) -> Cell:
     names = scan.attrs.carries
     if (mask := _mask(scan)) is not None:
         raise Refusal(rules.MASK, mask=mask.hint or "mask")
+    if scan.attrs.until:
+        raise Refusal(rules.UNTIL, carry=scan.attrs.until)
     if len(names) not in (1, 2):
         raise Refusal(rules.STATES, count=len(names), names=", ".join(names) or "none")
     for name, init in zip(names, scan.inits, strict=True):

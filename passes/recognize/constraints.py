@@ -32,6 +32,9 @@ MASK = Constraint(
     "mask", "rows end by lengths; no mask leaves out single steps",
     "the mask %{mask} leaves steps out: cuDNN-style nodes take lengths, no mask; give lengths= where only the ends of "
     "rows are padding")
+UNTIL = Constraint(
+    "until", "every step runs; no condition ends the loop",
+    "the loop ends when %{carry} says so for every row; a fused node runs all its steps")
 STATES = Constraint(
     "states", "the scan carries h (GRU, RNN), or h and c (LSTM)",
     "the step carries {count} states ({names}); a fused node has h, or h and c")
@@ -98,6 +101,6 @@ INPUT_SHAPE = Constraint(
     "input-shape", "x is [time, batch, features] of the states' dtype",
     "the sequence under gate {gate} is {type}; a fused node reads [time, batch, features]")
 
-RAISE = (MASK, STATES, STATE_SHAPE, EMITS, EMITS_CELL, ACTIVATION, GATE_ACTIVATION, CLIP, GATE_CLIP, PROJECTION,
+RAISE = (MASK, UNTIL, STATES, STATE_SHAPE, EMITS, EMITS_CELL, ACTIVATION, GATE_ACTIVATION, CLIP, GATE_CLIP, PROJECTION,
          UPDATE, PEEPHOLE, RECURRENT_DROPOUT, INPUT_DROPOUT, LAYER_NORM, STEP_WEIGHTS, BARE_INPUT, ELEMENTWISE_STATE,
          ROW_BIAS, OPERAND, TERM, RESET, TIED, INPUT_SHAPE)

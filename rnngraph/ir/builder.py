@@ -184,7 +184,8 @@ class Builder:
              body: Callable[[Builder, dict[str, Value], dict[str, Value]],
                             tuple[Mapping[str, Value], Mapping[str, Value]]],
              *, steps: Dim | None = None, lengths: Value | None = None, reverse: bool = False,
-             pad: str = "zero", hints: Mapping[str, str] | None = None) -> tuple[dict[str, Value], dict[str, Value]]:
+             pad: str = "zero", until: str = "",
+             hints: Mapping[str, str] | None = None) -> tuple[dict[str, Value], dict[str, Value]]:
         """A loop over time. ``body(builder, carries, xs) -> (next carries, outputs)`` is called once to trace a step;
         returns the final carries and the output sequences, by name."""
         if steps is None:
@@ -198,7 +199,7 @@ class Builder:
         if list(new) != list(carries):
             raise ShapeError(f"layer {self.layer!r}: a step must return the carries {list(carries)}, got {list(new)}")
         block.append(make_op(ops.YIELD, (*new.values(), *ys.values()), ops.YieldAttrs(len(new)), layer=self.layer))
-        attrs = ScanAttrs(tuple(carries), tuple(xs), tuple(ys), steps, reverse, lengths is not None, pad)
+        attrs = ScanAttrs(tuple(carries), tuple(xs), tuple(ys), steps, reverse, lengths is not None, pad, until)
         operands = (*carries.values(), *xs.values(), *((lengths,) if lengths is not None else ()))
         op = self.insert(make_op(SCAN, operands, attrs, (block,), self.layer))
         for r, n in zip(op.results, (*attrs.carries, *attrs.ys), strict=True):

@@ -11,7 +11,7 @@ from rnngraph.errors import InputError, ShapeError
 from rnngraph.ir.core import Block, Op, Value
 from rnngraph.ir.opdef import Array, Attrs, Cost, EvalContext, OpDef, Types
 from rnngraph.ir.ops import YieldAttrs
-from rnngraph.ir.types import I32, I64, Dim, Dims, resolve
+from rnngraph.ir.types import I32, I64, Dim, Dims, TensorType, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class ScanAttrs(Attrs):
     reverse  from the last step to the first; outputs stand at their input's time
     lengths  whether a lengths operand follows the sequences: past row b's length the carries stay untouched
     pad      what the outputs hold there: "zero", or "repeat" (the row's previous output, zero before the first)
+    until    a carry, [B] or [B,1]: a row in which it is not zero when a step begins is done, as if past its length;
+             when all rows are done, the loop ends. "": every step runs
     """
 
     carries: tuple[str, ...]
@@ -31,6 +33,7 @@ class ScanAttrs(Attrs):
     reverse: bool = False
     lengths: bool = False
     pad: str = "zero"
+    until: str = ""
 
 
 class Scan:
@@ -57,6 +60,11 @@ class Scan:
     @property
     def lengths(self) -> Value | None:
         return self.op.operands[-1] if self.attrs.lengths else None
+
+    @property
+    def until(self) -> int | None:
+        """Which carry says that a row is done."""
+        return self.attrs.carries.index(self.attrs.until) if self.attrs.until else None
 
     @property
     def carry_args(self) -> list[Value]:
@@ -117,11 +125,26 @@ def infer_scan(types: Types, attrs: ScanAttrs, blocks: tuple[Block, ...]) -> Typ
             raise ShapeError(f"scan: carry {name} enters a step as {t} and leaves it as {got}; "
                              "a state keeps its shape and dtype")
     if attrs.lengths:
-        for name, t in zip((*attrs.carries, *attrs.ys), out, strict=True):
-            if t.rank < 1 or t.shape[0] != types[-1].shape[0]:
-                raise ShapeError(f"scan: with lengths, {name} must have the batch {types[-1].shape[0]} as its "
-                                 f"first dim, got {t}")
+        _expect_batch("lengths", types[-1].shape[0], attrs, out)
+    if attrs.until:
+        _check_until(attrs, out)
     return (*out[:nc], *(t.with_shape((attrs.steps, *t.shape)) for t in out[nc:]))
+
+
+def _expect_batch(what: str, batch: Dim, attrs: ScanAttrs, out: Sequence[TensorType]) -> None:
+    """Rows that end apart from each other: everything that a step makes has the batch in front."""
+    for name, t in zip((*attrs.carries, *attrs.ys), out, strict=True):
+        if t.rank < 1 or t.shape[0] != batch:
+            raise ShapeError(f"scan: with {what}, {name} must have the batch {batch} as its first dim, got {t}")
+
+
+def _check_until(attrs: ScanAttrs, out: Sequence[TensorType]) -> None:
+    if attrs.until not in attrs.carries:
+        raise ShapeError(f"scan: until must name one of the carries {list(attrs.carries)}, got {attrs.until!r}")
+    t = out[attrs.carries.index(attrs.until)]
+    if t.rank not in (1, 2) or t.shape[1:] not in ((), (1,)):
+        raise ShapeError(f"scan: until takes a carry [B] or [B,1], got {attrs.until} of type {t}")
+    _expect_batch("until", t.shape[0], attrs, out)
 
 
 def check_lengths(lengths: Array, steps: int) -> None:
@@ -141,12 +164,18 @@ def _evaluate(ctx: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array
     ys = [np.zeros(resolve(y.shape, ctx.dims), ctx.array_dtype(y.type.dtype)) for y in s.ys]
     before: int | None = None  # time of the step run before this one
     for t in reversed(range(steps)) if s.attrs.reverse else range(steps):
+        active = None if lengths is None else t < lengths
+        if s.until is not None:
+            running = np.reshape(carries[s.until] == 0, -1)
+            active = running if active is None else active & running
+            if not running.any():
+                _pad_rest(ys, t, before, s.attrs)
+                break
         out = ctx.run_block(s.body, [*carries, *(x[t] for x in xs)])
         new, emitted = out[:nc], out[nc:]
-        if lengths is None:
+        if active is None:
             carries = new
         else:
-            active = t < lengths
             carries = [_where(active, n, o) for n, o in zip(new, carries, strict=True)]
             repeat = s.attrs.pad == "repeat" and before is not None
             emitted = [_where(active, e, y[before] if repeat else np.zeros_like(e))
@@ -155,6 +184,13 @@ def _evaluate(ctx: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array
             y[t] = e
         before = t
     return [*carries, *ys]
+
+
+def _pad_rest(ys: Sequence[Array], t: int, before: int | None, attrs: ScanAttrs) -> None:
+    """Fill the outputs of the steps from ``t`` on, which no row runs; zeros are there already."""
+    if attrs.pad == "repeat" and before is not None:
+        for y in ys:
+            y[slice(None, t + 1) if attrs.reverse else slice(t, None)] = y[before]
 
 
 def _where(rows: Array, a: Array, b: Array) -> Array:

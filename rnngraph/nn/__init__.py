@@ -51,11 +51,13 @@ from rnngraph.nn.fused import FusedRNN
 from rnngraph.nn.layer import Layer
 from rnngraph.nn.learned_state import LearnedState
 from rnngraph.nn.model import Model, Sequential
+from rnngraph.nn.raw_rnn import raw_rnn
 from rnngraph.nn.recurrent import GRU, LSTM, RNN, SimpleRNN
 from rnngraph.nn.scan import scan
 from rnngraph.nn.symbol import Input
 from rnngraph.nn.tensor import Tensor
 from rnngraph.nn.trace import trace
+from rnngraph.nn.while_loop import while_loop
 from rnngraph.nn.wrappers import (
     AttentionCell,
     BahdanauAttentionCell,
@@ -150,6 +152,8 @@ __all__ = [
     "cells",
     "initializers",
     "ops",
+    "raw_rnn",
     "scan",
     "trace",
+    "while_loop",
 ]

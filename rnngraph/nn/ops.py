@@ -6,6 +6,8 @@ import builtins
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from rnngraph.errors import TraceError
 from rnngraph.ir import DTYPES, DType, OpDef, Shape, Value
 from rnngraph.ir import ops as ir_ops
@@ -14,10 +16,10 @@ from rnngraph.nn.convolution import conv
 from rnngraph.nn.tensor import Operand, Tensor, check_bool, composable, elementwise, matmul, operand, value_of, wrap
 
 __all__ = [
-    "abs", "cast", "clip", "concat", "conv", "elu", "equal", "erf", "exp", "exponential", "floor", "gelu",
+    "abs", "argmax", "cast", "clip", "concat", "conv", "elu", "equal", "erf", "exp", "exponential", "floor", "gelu",
     "hard_sigmoid", "hard_sigmoid_keras2", "layer_norm", "leaky_relu", "linear", "log", "logical_and",
     "logical_not", "logical_or", "matmul", "max", "maximum", "mean", "min", "minimum", "not_equal",
-    "ones_like", "relu", "relu6", "reshape", "reverse", "selu", "sigmoid", "sign", "silu", "softmax",
+    "one_hot", "ones_like", "relu", "relu6", "reshape", "reverse", "selu", "sigmoid", "sign", "silu", "softmax",
     "softplus", "softsign", "split", "sqrt", "square", "sum", "tanh", "transpose", "where", "zeros_like",
 ]
 
@@ -232,6 +234,36 @@ def transpose(x: Tensor, perm: Sequence[int]) -> Tensor:
 @composable
 def reverse(x: Tensor, axis: int) -> Tensor:
     return wrap(active().builder.reverse(x.value(), _axis("reverse", x, axis)))
+
+
+@composable
+def argmax(x: Tensor, axis: int = -1, dtype: DType | str = "i32") -> Tensor:
+    """Where along ``axis`` (of integer size) the largest element stands, the first of equals; numpy's argmax.
+
+    ``dtype="f32"`` keeps the index a float, which a natively compiled loop can carry on. In a row with NaN the index is
+    some one of the row.
+    """
+    axis = _axis("argmax", x, axis)
+    size = x.shape[axis]
+    if not isinstance(size, int) or size < 1:
+        raise TraceError(f"argmax: axis {axis} must have an integer size >= 1, got {x.type}")
+    places = _places(size, x.rank - 1 - axis)
+    found = where(x == max(x, axis, keepdims=True), places + zeros_like(x), float(size - 1))
+    return cast(min(found, axis), dtype)
+
+
+@composable
+def one_hot(indices: Tensor, depth: int) -> Tensor:
+    """f32[..., depth]: 1 at the index, 0 elsewhere; all 0 for an index outside of 0..depth-1. Indices may be floats."""
+    if not isinstance(depth, int) or isinstance(depth, bool) or depth < 1:
+        raise TraceError(f"one_hot: depth must be a number >= 1, got {depth!r}")
+    wide = reshape(cast(indices, "f32"), (*indices.shape, 1))
+    return where(wide == _places(depth, 0), 1.0, 0.0)
+
+
+def _places(size: int, behind: int) -> Tensor:
+    """0, 1, ... along the first of 1 + ``behind`` axes."""
+    return wrap(active().builder.const(np.arange(size, dtype=np.float32).reshape(size, *[1] * behind), hint="places"))
 
 
 # --- reductions ---------------------------------------------------------------------------------------------

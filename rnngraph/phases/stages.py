@@ -54,6 +54,7 @@ class Stage:
 
     rows      dims of its rows: (T, B) or (B,) for a rows stage, (B,) for a scan's step; with images (B, rows, columns)
     steps     number of steps of a scan; None for a rows stage
+    until     the carry, one lane wide, that says which rows are done; "" when every step runs
     inputs    memory that it reads, by the name in its argument table
     outputs   values that it writes
     """
@@ -70,6 +71,7 @@ class Stage:
     pad: str = "zero"
     waits: tuple[bool, ...] = ()
     shifts: Shifts = NO_SHIFTS
+    until: str = ""
 
     @property
     def is_scan(self) -> bool:
@@ -182,12 +184,16 @@ def scan_stage(op: Op) -> Stage:
         raise Unsupported(f"layer {op.layer}: a loop within a step")
     parts = partition(rows, leaves, roots)
     modes = carry_modes(parts, [f"c{i}" for i in range(len(s.carry_args))])
+    until = "" if s.until is None else f"c{s.until}"
+    if until:  # every phase of a step reads what the step before has written
+        modes[until] = CarryMode.DOUBLE
     carries = tuple(Carry(f"c{i}", _width(a, rows), init, final if final.uses else None, modes[f"c{i}"])
                     for i, (a, init, final) in enumerate(zip(s.carry_args, s.inits, s.finals, strict=True)))
     inputs = {f"x{i}": (fixed[a], v) for i, (a, v) in enumerate(zip(s.x_args, s.xs, strict=True))}
     inputs |= _inputs(parts)
     return Stage(op.layer or "scan", rows, parts, inputs, {f"y{i}": v for i, v in enumerate(s.ys)}, s.attrs.steps,
-                 s.attrs.reverse, carries, s.lengths, s.attrs.pad, barriers(parts, modes), _shifts(parts, op.layer))
+                 s.attrs.reverse, carries, s.lengths, s.attrs.pad, barriers(parts, modes), _shifts(parts, op.layer),
+                 until)
 
 
 def _scan_rows(s: Scan) -> tuple[Dim, ...]:

@@ -131,10 +131,10 @@ def prune(op: Op) -> bool:
 
 
 def _live_carries(s: Scan) -> set[int]:
-    """Carries that a used result depends on."""
+    """Carries that a used result, or the end of the loop, depends on."""
     index = {arg: i for i, arg in enumerate(s.carry_args)}
     next_carries = s.next_carries
-    live = {i for i, final in enumerate(s.finals) if final.uses}
+    live = {i for i, final in enumerate(s.finals) if final.uses or i == s.until}
     stack = [next_carries[i] for i in sorted(live)]
     stack += [e for e, y in zip(s.emitted, s.ys, strict=True) if y.uses]
     seen: set[Value] = set()
@@ -181,7 +181,7 @@ def simplify(op: Op) -> bool:
     changed |= _merge(s.carry_args, pairs)
     changed |= _merge(s.finals, pairs)
     changed |= _merge(s.ys, s.emitted)
-    if s.lengths is None:
+    if s.lengths is None and s.until is None:
         changed |= _forward_outputs(s)
     return prune(op) or changed
 
@@ -218,11 +218,12 @@ def _forward(old: Value, new: Value) -> bool:
 def unreverse(op: Op) -> bool:
     """scan(reverse(x), ...) whose outputs are all reversed again -> the scan of x that runs the other way.
 
-    Only without lengths: with them, reversing moves a row's padding to its front, which no scan does.
+    Only without lengths: with them, reversing moves a row's padding to its front, which no scan does. Nor where rows
+    end by a condition.
     """
     s = Scan(op)
     users = [user for y in s.ys for user in y.users()]
-    if s.lengths is not None or not (users or s.xs):
+    if s.lengths is not None or s.until is not None or not (users or s.xs):
         return False
     if not all(_reverses_time(x.op) for x in s.xs) or not all(_reverses_time(user) for user in users):
         return False

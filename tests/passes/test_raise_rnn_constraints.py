@@ -168,9 +168,24 @@ def masked() -> Graph:
     return build_graph(inputs, body)
 
 
+def halting() -> Graph:
+    """An RNN whose rows end when the carry says so."""
+    def body(b: Builder, v: Values) -> Values:
+        with b.named("cell"):
+            def inner(s: Builder, state: Values, x: Values) -> tuple[Values, Values]:
+                return {"h": s.tanh(s.add(dense(s, x["x"]), dense(s, state["h"]))), "done": state["done"]}, {}
+
+            last, _ = b.scan({"h": v["h"], "done": v["done"]}, {"x": v["x"]}, inner, until="done")
+        return {"h": last["h"]}
+
+    return build_graph({"x": TensorType(F32, ("T", "B", H)), "h": TensorType(F32, ("B", H)),
+                        "done": TensorType(F32, ("B", 1))}, body)
+
+
 CASES: list[tuple[str, Graph, str]] = [
     ("mask", masked(), "the mask %m leaves steps out: cuDNN-style nodes take lengths, no mask; give lengths= where "
      "only the ends of rows are padding"),
+    ("until", halting(), "the loop ends when %done says so for every row; a fused node runs all its steps"),
     ("states", graph(lambda b, s, x, o: {**Lstm()(b, s, x, o), "n": b.add(s["n"], 1.0)}, carries="hcn"),
      "the step carries 3 states (h, c, n); a fused node has h, or h and c"),
     ("state-shape", graph(one_state(lambda b, x, h, o: b.tanh(b.add(x, h))), carries="h", shape=("B", 2, H),

@@ -201,17 +201,18 @@ class _Parser(Reader):
         self.expect(":")
         ys = self.block_body(body, (carries, xs))
         attrs = ScanAttrs(carries, xs, ys, options["steps"], options.get("reverse", False), bool(lengths),
-                          options.get("pad", "zero"))
+                          options.get("pad", "zero"), options.get("until", ""))
         self.depth -= 1
         return self.insert(block, at, SCAN, [*inits, *sequences, *lengths], attrs, (body,))
 
     def scan_options(self) -> dict[str, Any]:
         at = self.expect("{")
-        kinds: dict[str, tuple[type, ...]] = {"steps": (int, str), "reverse": (bool,), "pad": (str,)}
+        kinds: dict[str, tuple[type, ...]] = {"steps": (int, str), "reverse": (bool,), "pad": (str,), "until": (str,)}
         out: dict[str, Any] = {}
         for token, value in self.items("}", self.item):
             if type(value) not in kinds.get(token.text, ()):
-                raise token.error(f"scan takes steps (a dim), reverse (bool), pad (word); got {token.text} = {value!r}")
+                raise token.error("scan takes steps (a dim), reverse (bool), pad (word), until (a carry); "
+                                  f"got {token.text} = {value!r}")
             out[token.text] = value
         if "steps" not in out:
             raise at.error("scan needs steps = <number or symbol>")

@@ -112,6 +112,8 @@ class _Printer:
             options.append("reverse = true")
         if a.pad != "zero":
             options.append(f"pad = {a.pad}")
+        if a.until:
+            options.append(f"until = {_word(a.until)}")
         args = ", ".join(f"{self.define(v)}: {v.type}" for v in s.body.args)
         lines = [f"{indent}^({args}):"]
         for inner in s.body.ops:
