@@ -129,13 +129,33 @@ def as_matrix(b: Builder, conv: Op) -> Value:
 
 def as_matmul(b: Builder, outside: Builder, conv: Op, pieces: Sequence[Value], grid: Grid,
               known: dict[tuple[object, ...], Value]) -> Value:
-    """The convolution at every cell of the grid: all taps side by side, by the kernel as a matrix.
+    """The convolution at every cell of the grid: all taps side by side, by the kernel as a matrix; for a depthwise one
+    the sum of all taps, each times its numbers.
 
     ``pieces`` make up the channels; they hold zeros beside the image. ``known`` remembers the left sides, which
     convolutions of one value share; ``outside`` builds the matrix.
     """
+    if len(pieces) == 1 and attrs_of(conv).groups == conv.result.shape[-1] == conv.operands[0].shape[-1] != 1:
+        return _depthwise(b, outside, conv, pieces[0], grid)
     offsets = tuple(grid.offset(tap) for tap in taps(conv))
     key = (*map(id, pieces), offsets)
     if key not in known:
         known[key] = b.concat([shifted(b, x, by, grid) for by in offsets for x in pieces], -1)
     return b.matmul(known[key], as_matrix(outside, conv), hint=conv.result.hint)
+
+
+def _depthwise(b: Builder, outside: Builder, conv: Op, x: Value, grid: Grid) -> Value:
+    """One filter for each channel."""
+    rows = as_rows(outside, conv.operands[1])
+    total: Value | None = None
+    for k, tap in enumerate(taps(conv)):
+        numbers = outside.reshape(outside.slice(rows, 0, k, 1), (rows.shape[1],))
+        part = b.mul(shifted(b, x, grid.offset(tap), grid), b.broadcast(numbers, x.shape))
+        total = part if total is None else b.add(total, part)
+    assert total is not None
+    return total
+
+
+def as_rows(b: Builder, kernel: Value) -> Value:
+    """A depthwise kernel [*size, 1, channels] as [taps, channels]."""
+    return b.reshape(kernel, (prod(int(d) for d in kernel.shape[:-1]), kernel.shape[-1]))

@@ -15,8 +15,10 @@ import keras
 
 import rnngraph as rg
 from rnngraph import nn
+from rnngraph.backends.llvm import plan
 from rnngraph.ir import Array, evaluate
 from rnngraph.nn import ops
+from tests.backends.llvm.native import PLANNERS
 from tests.nn.support import randomize, some
 
 TOLERANCE = 1e-5  # of the largest number of an output
@@ -210,6 +212,20 @@ def test_layers_on_top_of_each_other_and_both_ways() -> None:
     randomize(model, (None, None, 5, 4, 3))
     x = some(2, 4, 5, 4, 3)
     close(compiled(model, (5, 4, 3))(x), reference(model, (5, 4, 3), {"x": x}))
+
+
+@pytest.mark.parametrize("mode", ["rows", "lanes", "wave"])
+def test_a_stack_on_threads_changes_no_bit(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when each layer runs on a thread of its own, a few steps behind the one below, on whose grid it reads."""
+    model = rg.Sequential([nn.ConvLSTM2D(n, 3, padding="same", return_sequences=True) for n in (9, 4, 17)])
+    randomize(model, (None, None, 5, 4, 3))
+    x = some(3, 9, 5, 4, 3)
+    want = compiled(model, (5, 4, 3), threads=1)(x)
+    monkeypatch.setattr(plan, "Planner", PLANNERS[mode])
+    for threads in (2, 3):
+        shared = compiled(model, (5, 4, 3), threads=threads)
+        for _ in range(3):
+            np.testing.assert_array_equal(shared(x), want)
 
 
 def test_convolution_without_a_loop() -> None:
