@@ -6,6 +6,7 @@ biases: for each layer, for each direction the input's and the recurrent one, [G
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,8 +39,7 @@ class Geometry:
                                   "projection where they are not 1, 1, 0)")
         found = cls(options["mode"], options["hidden"], options.get("layers", 1), options.get("directions", 1),
                     options.get("projection", 0), options.get("bias_mode", "double"))
-        sizes = (found.hidden, found.layers, found.directions, found.projection + 1)
-        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes) or found.directions > 2:
+        if min(found.hidden, found.layers, found.directions, found.projection + 1) < 1 or found.directions > 2:
             raise ConversionError(f"{system}: expected hidden >= 1, layers >= 1, directions 1 or 2, projection >= 0, "
                                   f"got {found}")
         if found.projection and found.mode != "lstm":
@@ -69,7 +69,9 @@ class Geometry:
 
     def inputs(self, size: int, system: str) -> int:
         """The input size of the first layer, from the length of the array; ConversionError when none fits."""
-        rest = size - sum(int(np.prod(shape)) for _, _, shape in self.shapes(0))
+        if self.rows * self.layers * self.output > size:
+            raise ConversionError(f"{system}: {size} numbers are too few for {self}")
+        rest = size - sum(math.prod(shape) for _, _, shape in self.shapes(0))
         found, odd = divmod(rest, self.rows * self.directions)
         if odd or found < 1:
             raise ConversionError(f"{system}: {size} numbers are not those of {self}, whatever the input size")
@@ -80,10 +82,11 @@ def unpack_blob(blob: Array, geometry: Geometry, order: str, system: str) -> lis
     """The parts of a flat array by cell, gates in canonical order; views where that is the array's."""
     if blob.ndim != 1:
         raise ConversionError(f"{system}: expected a flat array, got the shape {list(blob.shape)}")
+    inputs = geometry.inputs(blob.size, system)
     cells: list[dict[str, Array]] = [{} for _ in range(geometry.layers * geometry.directions)]
     start = 0
-    for number, name, shape in geometry.shapes(geometry.inputs(blob.size, system)):
-        part = blob[start : start + int(np.prod(shape))].reshape(shape)
+    for number, name, shape in geometry.shapes(inputs):
+        part = blob[start : start + math.prod(shape)].reshape(shape)
         cells[number][name] = part if name == "projection" else reorder(part, order, GATES[geometry.mode])
         start += part.size
     return cells

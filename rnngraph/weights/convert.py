@@ -74,6 +74,7 @@ def as_array(value: Any, name: str) -> Array:
     """The value as an array of floating point numbers; ConversionError when it is none."""
     if hasattr(value, "detach"):  # a tensor of PyTorch
         value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value  # numpy has no such type; exact
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as e:

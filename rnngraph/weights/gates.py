@@ -21,7 +21,7 @@ def split(array: Array, gates: str, axis: int = 0) -> dict[str, Array]:
     >>> {g: a.tolist() for g, a in split(np.arange(6), "rzn").items()}
     {'r': [0, 1], 'z': [2, 3], 'n': [4, 5]}
     """
-    if array.shape[axis] % len(gates):
+    if array.ndim <= axis or array.shape[axis] % len(gates):
         raise ConversionError(f"{len(gates)} gates do not divide axis {axis} of {list(array.shape)}")
     return dict(zip(gates, np.split(array, len(gates), axis), strict=True))
 

@@ -36,6 +36,10 @@ FORMATS: dict[str, str] = {
 }
 ALIASES: dict[str, str] = {"pytorch": "torch", "gluon": "mxnet_cells", "tensorflow": "tf"}
 
+# option -> its type
+KINDS: dict[str, Any] = {"mode": str, "prefix": str, "bias_mode": str, "reset_after": bool, "fold_bias": bool,
+                         "forget_bias": int | float, "hidden": int, "layers": int, "directions": int, "projection": int}
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -63,8 +67,10 @@ class Format:
     def read(self, params: Any, options: Options) -> RecurrentWeights:
         """The canonical form of the arrays; ConversionError when they are not of this layout."""
         self._check_options(options, ("prefix", *self.load_options), "from")
-        _check_mode(options)
-        return self.load(params, options)
+        try:
+            return self.load(params, options)
+        except (ValueError, IndexError) as e:  # numpy's, of shapes that do not fit
+            raise ConversionError(f"{self.name}: the arrays do not fit together: {e}") from e
 
     def write(self, weights: RecurrentWeights, options: Options) -> dict[str, Array]:
         """The arrays by name, each contiguous and a copy; ConversionError naming what would be lost."""
@@ -79,11 +85,11 @@ class Format:
         if unknown := [name for name in options if name not in known]:
             raise ConversionError(f"{way} {self.name}: the option {unknown[0]!r} is not known here; there are "
                                   f"{', '.join(known)}")
-
-
-def _check_mode(options: Options) -> None:
-    if options.get("mode", "lstm") not in GATES:
-        raise ConversionError(f"mode: expected one of {', '.join(GATES)}, got {options.get('mode')!r}")
+        for name, value in options.items():
+            if not isinstance(value, KINDS[name]) or (isinstance(value, bool) and KINDS[name] is not bool):
+                raise ConversionError(f"{way} {self.name}: the option {name} cannot be {value!r}")
+        if options.get("mode", "lstm") not in GATES:
+            raise ConversionError(f"mode: expected one of {', '.join(GATES)}, got {options.get('mode')!r}")
 
 
 def find(name: str) -> Format:
