@@ -52,7 +52,7 @@ class ESNCell(Cell):
     """
 
     def __init__(self, units: int, connectivity: float = 0.1, leaky: float = 1.0, spectral_radius: float = 0.9,
-                 use_norm2: bool = False, use_bias: bool = True, activation: str | Activation = "tanh",
+                 use_norm2: bool = False, use_bias: bool = True, activation: str | Activation | None = "tanh",
                  kernel_initializer: str | Initializer = "glorot_uniform",
                  recurrent_initializer: str | Initializer = "glorot_uniform",
                  bias_initializer: str | Initializer = "zeros") -> None:
