@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from threading import Lock
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from rnngraph.data.chunks import chunks
 from rnngraph.errors import InputError, StreamError
 from rnngraph.ir import Array, Dims, Interpreter, resolve
 from rnngraph.runtime.program import Program
@@ -171,6 +173,39 @@ class Session:
                 raise InputError(f"input {spec.name!r}: expected {list(want)} ({spec.type}), got shape {a.shape}")
         outputs = self._run(dims, inputs)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def over(self, sequences: Sequence[Array], steps: int) -> list[Outputs]:
+        """Run sequences [time, ...] of any lengths through the session's rows, in chunks of ``steps``.
+
+        The outputs of each sequence: those with time whole [time, ...], the others as of its end. Every sequence starts
+        where the streams start; the session's states are used up. The session must have been opened with lengths=True,
+        and its model take one input. Memory holds one chunk of inputs at a time. After
+        `tf.nn.static_state_saving_rnn`. Raises StreamError and InputError.
+
+        >>> import numpy as np, rnngraph as rg
+        >>> model = rg.compile(rg.nn.GRU(4, return_sequences=True), rg.Input(("batch", "time", 3)))
+        >>> long, short = np.ones((10, 3), np.float32), np.ones((3, 3), np.float32)
+        >>> [y.shape for y in model.stream(batch=2, lengths=True).over([long, short, short], steps=4)]
+        [(10, 4), (3, 4), (3, 4)]
+        """
+        axis = self._plan.inputs[self._own[0]] if len(self._own) == 1 else None
+        if axis is None or self._lengths is None:
+            raise StreamError("over: expected a session opened with lengths=True of a model with one input that has "
+                              f"time, got the inputs {[self._names[k] for k in self._own]}")
+        pieces: list[list[list[Array]]] = [[[] for _ in self._plan.axes] for _ in sequences]
+        rows = self._whole[self._lengths][0]
+        for chunk in chunks(sequences, rows, steps):
+            self.reset(np.flatnonzero(chunk.starts).tolist())
+            got = self.feed(chunk.x if axis else np.swapaxes(chunk.x, 0, 1), lengths=chunk.lengths)
+            for y, when, k in zip(got if isinstance(got, tuple) else (got,), self._plan.axes, count(), strict=False):
+                for b in np.flatnonzero(chunk.keys >= 0).tolist():
+                    if when is not None:
+                        pieces[chunk.keys[b]][k].append(np.moveaxis(y, when, 0)[: chunk.lengths[b], b].copy())
+                    elif chunk.ends[b]:
+                        pieces[chunk.keys[b]][k] = [y[b].copy()]
+        found = [tuple(p[0] if when is None else np.concatenate(p)
+                       for p, when in zip(each, self._plan.axes, strict=True)) for each in pieces]
+        return [f[0] if len(f) == 1 else f for f in found]
 
     def _order(self, arrays: Sequence[object], named: Mapping[str, object]) -> list[object]:
         names = [self._names[k] for k in self._own]
