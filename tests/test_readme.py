@@ -107,7 +107,8 @@ def test_the_readme_names_every_command() -> None:
     assert all(f"`rnngraph {name}" in README for name in COMMANDS)
 
 
-@pytest.mark.parametrize("page", ["docs/ir.md", "docs/writing-a-cell.md", "docs/adding-a-backend.md"])
+@pytest.mark.parametrize("page", ["docs/ir.md", "docs/writing-a-cell.md", "docs/adding-a-backend.md",
+                                  "docs/running.md"])
 def test_code_in_the_docs_runs(page: str, module: types.ModuleType) -> None:
     for source in blocks((ROOT / page).read_text()):
         execute(source, module)

@@ -235,6 +235,14 @@ def test_a_graph_whose_states_are_inputs() -> None:
         np.testing.assert_array_equal(a, b)
 
 
+def test_dropout_masks_that_hold_for_all_steps() -> None:
+    layer = nn.GRU(8, dropout=0.3, recurrent_dropout=0.3, return_sequences=True)
+    model = rg.compile(layer, rg.Input(("batch", "time", F)), training=True, seed=7)
+    want, session = np.asarray(model(X)), model.stream(B)
+    got = np.concatenate([np.asarray(session.feed(X[:, a : a + 5])) for a in range(0, T, 5)], 1)
+    np.testing.assert_array_equal(got, want)
+
+
 def test_an_rnn_node_streams() -> None:
     graph = rg.trace(nn.Sequential([nn.LSTM(5, return_sequences=True), nn.LSTM(5, return_sequences=True)]),
                      rg.Input(("batch", "time", F)))
