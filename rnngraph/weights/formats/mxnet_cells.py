@@ -11,12 +11,13 @@ import re
 
 from rnngraph.errors import ConversionError
 from rnngraph.weights.canonical import CellWeights, RecurrentWeights
-from rnngraph.weights.formats.mxnet import LIMITS
+from rnngraph.weights.fit import Limits
 from rnngraph.weights.gates import GATES, Array
 from rnngraph.weights.names import gates_of, matrix, mode_of, selected
 from rnngraph.weights.options import Options
 from rnngraph.weights.table import Format
 
+LIMITS = Limits("two", (True,), projection=True, need_bias=True)
 NAME = re.compile(r"(?:([lr])(\d+)_)?((?:i2h|h2h)_(?:weight|bias)|h2r_weight)")
 FIELDS = {"i2h_weight": "w", "h2h_weight": "r", "i2h_bias": "bias", "h2h_bias": "recurrent_bias",
           "h2r_weight": "projection"}

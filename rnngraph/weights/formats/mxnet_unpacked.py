@@ -13,7 +13,6 @@ import numpy as np
 from rnngraph.errors import ConversionError
 from rnngraph.weights.canonical import RecurrentWeights
 from rnngraph.weights.formats import mxnet_cells
-from rnngraph.weights.formats.mxnet import LIMITS
 from rnngraph.weights.gates import GATES, Array, split
 from rnngraph.weights.names import selected
 from rnngraph.weights.options import Options
@@ -70,4 +69,5 @@ def store(weights: RecurrentWeights, options: Options) -> dict[str, Array]:
     return {f"{options.get('prefix', '')}{name}": array for name, array in found.items()}
 
 
-FORMAT = Format("mxnet_unpacked", "MXNet's unpacked weights", GATES, LIMITS, load, store, load_options=("mode",))
+FORMAT = Format("mxnet_unpacked", "MXNet's unpacked weights", GATES, mxnet_cells.LIMITS, load, store,
+                load_options=("mode",))
