@@ -58,7 +58,7 @@ def _scan(op: Op, attrs: ScanAttrs) -> dict[str, object]:
     kinds = [inner.name for inner in scan.body.walk() if not inner.opdef.terminator]
     return {
         "kind": "scan", "layer": op.layer, "steps": attrs.steps, "reverse": attrs.reverse,
-        "lengths": attrs.lengths,
+        "lengths": attrs.lengths, **({"until": attrs.until} if attrs.until else {}),
         "carries": {n: str(v.type) for n, v in zip(attrs.carries, scan.carry_args, strict=True)},
         "sequences": {n: str(v.type) for n, v in zip(attrs.xs, scan.x_args, strict=True)},
         "ops per step": len(kinds), "matmuls per step": kinds.count("matmul"),

@@ -16,6 +16,7 @@ from rnngraph.backends.registry import TARGETS
 from rnngraph.cli.source import load_model, model_options, read_npy
 from rnngraph.errors import InputError
 from rnngraph.ir import Array
+from rnngraph.runtime.model import CompiledModel
 
 
 @click.command(name="run")
@@ -24,6 +25,8 @@ from rnngraph.ir import Array
               help="An input, in the model's order or by name; also lengths or mask, and initial states.")
 @click.option("--mask", type=click.Path(dir_okay=False), metavar="FILE.npy",
               help="Steps to leave out: bool or 0/1 [batch, time], where false.")
+@click.option("--stream", "chunk", type=click.IntRange(min=1), metavar="STEPS",
+              help="Feed chunks of so many steps, and keep the states in between; the outputs are the same.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), metavar="FILE.npz",
               help="Write the outputs here.")
 @click.option("--target", type=click.Choice(TARGETS), default="auto", show_default=True)
@@ -31,8 +34,8 @@ from rnngraph.ir import Array
               help="Run so often, and print the median time.")
 @click.option("--json", "as_json", is_flag=True,
               help="One JSON object: per output dtype, shape, min, mean, max.")
-def command(model: str, shapes: tuple[str, ...], files: tuple[str, ...], mask: str | None, out: str | None, target: str,
-            repeat: int, as_json: bool) -> None:
+def command(model: str, shapes: tuple[str, ...], files: tuple[str, ...], mask: str | None, chunk: int | None,
+            out: str | None, target: str, repeat: int, as_json: bool) -> None:
     """Compile MODEL, run it on the inputs, print a summary of every output."""
     source, inputs = load_model(model, shapes)
     compiled = rg.compile(source, inputs=inputs, target=target)
@@ -40,7 +43,7 @@ def command(model: str, shapes: tuple[str, ...], files: tuple[str, ...], mask: s
     seconds: list[float] = []
     for _ in range(repeat):
         start = time.perf_counter()
-        outputs = compiled.run(arrays)
+        outputs = compiled.run(arrays) if chunk is None else streamed(compiled, arrays, chunk)
         seconds.append(time.perf_counter() - start)
     if out:
         with Path(out).open("wb") as file:
@@ -65,6 +68,26 @@ def bind_inputs(files: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Arr
             raise InputError(f"--input {path}: the model takes {', '.join(names)}, each once")
         arrays[name] = read_npy(path)
     return arrays
+
+
+def streamed(compiled: CompiledModel, arrays: Mapping[str, Array], steps: int) -> dict[str, Array]:
+    """What `CompiledModel.run` gives, from a stream that is fed ``steps`` at a time. Outputs with time are joined."""
+    names = compiled.input_names
+    if set(arrays) != set(names):
+        raise InputError(f"--stream takes the model's inputs {', '.join(names)}, got {', '.join(arrays) or 'none'}")
+    given, dims = compiled.program.plan.bind([arrays[n] for n in names])
+    plan = compiled.variant(stream=True).stream
+    assert plan is not None
+    time_steps = dims.pop(plan.time)
+    session, pieces = compiled.stream(dims=dims), list[tuple[Array, ...]]()
+    for at in range(0, max(time_steps, 1), steps):
+        now = [a if axis is None else np.take(a, range(at, min(at + steps, time_steps)), axis)
+               for a, axis in zip(given, plan.inputs, strict=True)]
+        got = session.feed(*now)
+        pieces.append(got if isinstance(got, tuple) else (got,))
+    joined = [parts[-1] if axis is None else np.concatenate(parts, axis)
+              for parts, axis in zip(zip(*pieces, strict=True), plan.axes, strict=True)]
+    return dict(zip(compiled.output_names, joined, strict=True))
 
 
 def summary(array: Array) -> Mapping[str, str | float | list[int]]:

@@ -18,6 +18,8 @@ def stage_text(stage: Stage) -> list[str]:
     head = f"stage {stage.name}: rows {_dims(stage.rows)}"
     if stage.is_scan:
         head += f", {stage.steps} steps{' backwards' if stage.reverse else ''}"
+    if stage.until:
+        head += f", or until {stage.until} is not zero in all rows"
     lines = [head]
     if stage.carries:
         lines.append("  carries " + ", ".join(f"{c.name}[{c.n}] {c.mode.value}" for c in stage.carries))

@@ -105,6 +105,27 @@ def test_run_under_a_mask(cli: Cli, model: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(out["y"], expected["y"], rtol=1e-5, atol=1e-5)
 
 
+def test_run_in_chunks(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("""
+import rnngraph as rg
+from rnngraph import nn
+model = nn.LSTM(6, return_sequences=True, return_state=True)
+both = nn.Bidirectional(nn.GRU(4), name="both")
+inputs = rg.Input(("batch", "time", 5))
+""")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((2, 7, 5), np.float32))
+    for name, more in (("whole", []), ("chunks", ["--stream", "3"])):
+        done = cli("run", f"{tmp_path / 'm.py'}:model", "-i", tmp_path / "x.npy", "-o", tmp_path / f"{name}.npz", *more)
+        assert (done.code, done.err) == (0, "")
+    with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "chunks.npz") as parts:
+        assert list(whole) == list(parts) == ["y", "lstm.h", "lstm.c"]
+        for name in whole:
+            np.testing.assert_array_equal(parts[name], whole[name])
+    done = cli("run", f"{tmp_path / 'm.py'}:both", "-i", tmp_path / "x.npy", "--stream", "3")
+    assert done.code == 2
+    assert "layer 'both/backward' cannot run step by step" in done.err
+
+
 def test_run_a_graph(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "g.rg").write_text("graph @g(%a: f32[B], %b: f32[B]) { %y = sub %a, %b : f32[B]  return y = %y }")
     np.save(tmp_path / "one.npy", np.ones(3, np.float32))

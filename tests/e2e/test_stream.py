@@ -222,6 +222,15 @@ def test_states_that_follow_from_an_input_without_time() -> None:
     np.testing.assert_allclose(got, np.asarray(model(X, who)), rtol=0.0, atol=1e-6)
 
 
+def test_a_learned_state_is_where_streams_start() -> None:
+    x = nn.Input(("batch", "time", F))
+    model = rg.compile(nn.Model(x, nn.GRU(8, return_sequences=True)(x, initial_state=nn.LearnedState(8, "ones")(x))))
+    session = model.stream(B)
+    np.testing.assert_array_equal(session.state["gru.h"], np.ones((B, 8), np.float32))
+    got = np.concatenate([np.asarray(session.feed(X[:, a : a + 4])) for a in range(0, T, 4)], 1)
+    np.testing.assert_array_equal(got, np.asarray(model(X)))
+
+
 def test_a_graph_whose_states_are_inputs() -> None:
     layer = nn.GRU(5, return_sequences=True, return_state=True)
     graph = rg.trace(layer, rg.Input(("batch", "time", F)), initial_state=True)
