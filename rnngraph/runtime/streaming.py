@@ -51,6 +51,7 @@ class StreamPlan:
 def streaming(traced: Graph) -> StreamPlan:
     """The plan of a graph. StreamError, naming layer and reason, when steps depend on later ones."""
     graph = traced.clone()
+    sweep(graph.block)  # what nobody reads need not run step by step
     time = time_symbol(graph)
     flow = TimeFlow(graph, time)
     names = list(graph.output_names)
