@@ -70,6 +70,7 @@ from rnngraph.nn.wrappers import (
     HighwayCell,
     ResidualCell,
     SequentialCell,
+    TimeDistributed,
     VariationalDropoutCell,
     ZoneoutCell,
 )
@@ -143,6 +144,7 @@ __all__ = [
     "SimpleRNNCell",
     "StackedCells",
     "Tensor",
+    "TimeDistributed",
     "TimeFreqLSTMCell",
     "UGRNNCell",
     "VariationalDropoutCell",

@@ -7,22 +7,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import RNN, Array, Dim, RnnAttrs, Value, make_op
 from rnngraph.ir.rnn import GATES
 from rnngraph.nn import ops
 from rnngraph.nn.calls import zeros
+from rnngraph.nn.canonical import RecurrentStack, as_float32
 from rnngraph.nn.cell import Cell
 from rnngraph.nn.cells.gated import check_number, check_rate, check_size, plus
 from rnngraph.nn.context import active
 from rnngraph.nn.fused_cells import fused_arguments, unfused
 from rnngraph.nn.initializers import Initializer, UnitForgetBias, to_initializer
-from rnngraph.nn.layer import Layer
 from rnngraph.nn.loop import Loop, scanned
 from rnngraph.nn.masks import own_mask, time_mask
 from rnngraph.nn.tensor import Tensor, wrap
 from rnngraph.nn.wrappers import SequentialCell
-from rnngraph.weights import Options, convert
+from rnngraph.weights import Options, RecurrentWeights, convert, load
 
 LAYOUTS = ("NTC", "TNC")
 _PART = re.compile(r"[lr]\d+_(i2h|h2h|h2r)_")
@@ -40,7 +42,7 @@ class Part:
         return f"{'r' if self.reverse else 'l'}{self.layer}_"
 
 
-class FusedRNN(Layer):
+class FusedRNN(RecurrentStack):
     """Layers, each in one or two directions, as one `rnn` node (MXNet FusedRNNCell, gluon rnn.*, PyTorch nn.*).
 
     mode            "lstm", "gru" (the reset gate after the matmul, as cuDNN), "rnn_tanh" or "rnn_relu"
@@ -255,6 +257,24 @@ class FusedRNN(Layer):
                 options["projection"] = self.projection
         made = convert({n: args[n] for n in sorted(mine)}, source, to, target={"prefix": self.prefix}, **options)
         return {**{n: a for n, a in args.items() if n not in mine}, **made}
+
+    def recurrent_weights(self, weights_only: bool = False) -> RecurrentWeights:
+        if not self.built:
+            raise TraceError(f"layer {self.path!r} has no weights yet; build it first: layer.build(input_shape)")
+        return load(self.weights, "mxnet_cells", mode=self.mode, prefix=self.prefix)
+
+    def set_recurrent_weights(self, weights: RecurrentWeights) -> None:
+        mine = (self.mode, self.num_layers, self.directions)
+        if mine != (weights.mode, weights.layers, weights.directions):
+            raise TraceError(f"layer {self.path!r}: expected weights of {mine} (mode, layers, directions), got "
+                             f"{(weights.mode, weights.layers, weights.directions)}")
+        arrays = weights.to("mxnet_cells", prefix=self.prefix)
+        biases = [n for n in arrays if n.endswith("_bias")]
+        if not self.use_bias and any(np.any(arrays.pop(n) != 0) for n in biases):
+            raise TraceError(f"layer {self.path!r} has use_bias=False; the bias of the weights would be lost")
+        if not self.built:
+            self.build((None, None, weights.input))
+        self.set_weights({n: as_float32(a, f"layer {self.path!r}: {n}") for n, a in arrays.items()})
 
     # --- the computation ----------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from rnngraph.nn import (
     SimpleRNNCell,
     trace,
 )
+from rnngraph.weights import Options, assign, extract
 from tests.nn.support import B, I, T, U, X, close, outputs, randomize, some
 
 torch = pytest.importorskip("torch")
@@ -211,3 +212,24 @@ def test_bad_arguments(make: Callable[[], Any], error: type[Exception], message:
 def test_cells_that_do_not_fuse(cells: list[Cell], message: str) -> None:
     with pytest.raises(TraceError, match=message):
         FusedRNN.fuse(SequentialCell(cells))
+
+
+@pytest.mark.parametrize("kind", MODES)
+def test_weights_of_torch_by_the_canonical_form(kind: str) -> None:
+    """rnngraph.weights.assign builds the layer and sets it; extract gives back what PyTorch has."""
+    reference, module = pair(kind, 2, True)
+    made = FusedRNN(reference.mode, U, 2, True, projection=reference.projection, name="r")
+    state = {k: v.float().numpy() for k, v in module.state_dict().items()}
+    options = Options(mode=reference.mode) if reference.mode.startswith("rnn") else Options()
+    assign(made, state, "torch", **options)
+    for name, array in reference.weights.items():
+        np.testing.assert_array_equal(made.weights[f"{reference.mode}_{name}"], array)
+    back = extract(made, "torch")
+    assert set(back) == set(state)
+    for name, array in back.items():
+        np.testing.assert_array_equal(array, state[name])
+    other = FusedRNN(reference.mode, U, 1)
+    with pytest.raises(TraceError, match=r"expected weights of .*1, 1.* got .*2, 2"):
+        assign(other, state, "torch", **options)
+    with pytest.raises(TraceError, match="has no weights yet"):
+        extract(FusedRNN(reference.mode, U, 1), "torch")

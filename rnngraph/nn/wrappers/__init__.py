@@ -11,10 +11,11 @@ from rnngraph.nn.wrappers.dropout import DropoutCell, DropoutWrapper, Variationa
 from rnngraph.nn.wrappers.highway import HighwayCell
 from rnngraph.nn.wrappers.residual import ResidualCell
 from rnngraph.nn.wrappers.sequential import SequentialCell
+from rnngraph.nn.wrappers.time_distributed import TimeDistributed
 from rnngraph.nn.wrappers.zoneout import ZoneoutCell
 
 __all__ = [
     "AttentionCell", "BahdanauAttentionCell", "Bidirectional", "BidirectionalCell", "CellWrapper",
     "DropConnectCell", "DropoutCell", "DropoutWrapper", "HighwayCell", "ResidualCell", "SequentialCell",
-    "VariationalDropoutCell", "ZoneoutCell",
+    "TimeDistributed", "VariationalDropoutCell", "ZoneoutCell",
 ]
