@@ -53,14 +53,14 @@ def feeds(batch: int, steps: int, seed: int = 1) -> dict[str, Array]:
 
 
 def by_hand(w: Array, given: dict[str, Array], pad: str, reverse: bool) -> dict[str, Array]:
-    """Row by row, in float64."""
+    """Row by row, in float64; ``l``, where given, are lengths."""
     h, d, n = given["h0"].astype(np.float64), given["d0"].astype(np.float64), given["d0"].astype(np.float64)
     y = np.zeros(given["x"].shape)
     steps, batch = len(y), len(h)
     for b in range(batch):
         last = np.zeros(UNITS)
         for t in reversed(range(steps)) if reverse else range(steps):
-            if d[b, 0] == 0:
+            if d[b, 0] == 0 and ("l" not in given or t < given["l"][b]):
                 h[b] = last = np.tanh(h[b] @ w + given["x"][t, b])
                 d[b], n[b] = float(h[b].mean() > 0.2), n[b] + 1
                 y[t, b] = h[b]
@@ -95,6 +95,45 @@ def test_the_reference_and_native_code(pad: str, reverse: bool) -> None:
             np.testing.assert_allclose(array, want[name], rtol=0.0, atol=1e-12)
         for name, array in model.run(given).items():
             np.testing.assert_allclose(array, want[name], rtol=0.0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("pad", ["zero", "repeat"])
+def test_together_with_lengths(pad: str) -> None:
+    w = (np.random.default_rng(0).standard_normal((UNITS, UNITS)) * 0.2).astype(np.float32)
+    text = TEXT.replace("OPTIONS", f", pad = {pad}").replace("over(x = %x)", "over(x = %x) lengths(%l)")
+    g = parse(text.replace("%x: f32[T,B,20])", "%x: f32[T,B,20], %l: i32[B])"), {"0123456789abcdef": w})
+    model = rg.compile(g, threads=1)
+    assert [op.impl for op in model.program.graph.block.body if op.opdef is SCAN] == ["llvm.scan"]
+    for batch, steps in ((1, 9), (6, 30), (33, 20)):
+        given = feeds(batch, steps) | {"l": np.random.default_rng(3).integers(0, steps + 1, batch).astype(np.int32)}
+        want = by_hand(w.astype(np.float64), given, pad, False)
+        for name, array in evaluate(g, given, float64=True).items():
+            np.testing.assert_allclose(array, want[name], rtol=0.0, atol=1e-12)
+        for name, array in model.run(given).items():
+            np.testing.assert_allclose(array, want[name], rtol=0.0, atol=1e-5, err_msg=name)
+
+
+COUNT = """graph @g(%n0: i32[B], %d0: bool[B]) {
+  %n, %d = scan carry(n = %n0, d = %d0) over() {steps = 10, until = d} {
+  ^(%a: i32[B], %b: bool[B]):
+    %one = const splat(1) : i32[]
+    %ones = broadcast %one {shape = [B], axes = []} : i32[B]
+    %c = add %a, %ones : i32[B]
+    %five = const splat(5) : i32[]
+    %fives = broadcast %five {shape = [B], axes = []} : i32[B]
+    %e = ge %c, %fives : bool[B]
+    yield carry(n = %c, d = %e) emit()
+  } : i32[B], bool[B]
+  return n = %n, d = %d
+}
+"""
+
+
+def test_integers_and_flags_run_by_the_reference() -> None:
+    given = {"n0": np.array([0, 3, 7, 1], np.int32), "d0": np.array([False, False, False, True])}
+    for out in (evaluate(parse(COUNT), given), rg.compile(COUNT).run(given)):
+        assert out["n"].tolist() == [5, 5, 8, 1]
+        assert out["d"].tolist() == [True] * 4
 
 
 @pytest.mark.parametrize("mode", PLANNERS)
