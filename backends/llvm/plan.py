@@ -100,6 +100,7 @@ class Plan:
         self.patches = list(self.tables.patches.items())
         self.writable: memoryview = self.words.data  # writes single words in a third of the time that numpy takes
         self.shapes = [resolve(v.shape, self.dims) for v in self.code.outputs]
+        self.fresh: Sequence[Array | None] = [None] * len(self.shapes)  # what a call is given, unless it says otherwise
 
     # --- argument tables ------------------------------------------------------------------------------------------
 
@@ -373,10 +374,9 @@ class Plan:
     def bind(self, inputs: Sequence[Array], given: Sequence[Array | None] = (),
              known: Mapping[int, int] = NOTHING) -> list[Array]:
         """Write this call's addresses; returns the outputs: those ``given``, and fresh ones. All are C-contiguous.
-
         ``known`` are the addresses of arrays that live on from call to call, by `id`."""
-        outputs = [np.empty(s, np.float32) for s in self.shapes] if not given else [
-            np.empty(s, np.float32) if g is None else g for s, g in zip(self.shapes, given, strict=True)]
+        outputs = [np.empty(s, np.float32) if g is None else g
+                   for s, g in zip(self.shapes, given or self.fresh, strict=True)]
         arrays: dict[str, Sequence[Array]] = {"in": inputs, "out": outputs}
         words = self.writable
         for (kind, k), places in self.patches:
@@ -398,4 +398,3 @@ def plan_key(dims: Dims, threads: int) -> PlanKey:
 
 def _lanes_ok(array: Array) -> bool:
     return array.shape[-1] == 1 or array.strides[-1] == 4
-
