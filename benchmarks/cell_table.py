@@ -9,7 +9,7 @@ from typing import Any
 from rnngraph import nn
 from rnngraph.nn import Cell, ops
 
-IMAGE = 8  # the side of a convolutional cell's image; H / 16 channels
+IMAGE = 8  # the side of a convolutional cell's image; H / 16 channels, at least 8
 
 
 class UserMinimalGatedUnit(Cell):
@@ -61,7 +61,7 @@ def channels_first(make: Callable[[int], Cell]) -> Entry:
 
 
 def channels(h: int) -> int:
-    return max(2, h // 16)
+    return max(8, h // 16)
 
 
 def windows(h: int) -> dict[str, Any]:
@@ -127,5 +127,12 @@ LEFT_OUT: dict[str, str] = {"StackedCells": "runs other cells"}
 
 # Why a cell takes more than the bound, by its name in the table.
 ELEMENTWISE = "no recurrent matmul: elementwise-bound"
-REASONS: dict[str, str] = {name: ELEMENTWISE for name in ("IndRNN", "IndyLSTM", "IndyGRU", "SRU", "SRU v2")}
+CHAIN = "windows of H / 4 units, each waits for the one before"
+NORMS = "norms: reductions, one after the other"
+REASONS: dict[str, str] = {
+    **dict.fromkeys(("IndRNN", "IndyLSTM", "IndyGRU", "SRU", "SRU v2"), ELEMENTWISE),
+    **dict.fromkeys(("TimeFreqLSTM, 4 windows", "GridLSTM, 4 windows", "GridLSTM, both ways"), CHAIN),
+    **dict.fromkeys(("layer-norm LSTM (user)", "layer-norm LSTM", "layer-norm GRU", "layer-norm RNN"), NORMS),
+    "GLSTM, 4 groups": "groups of H / 4 units: narrow matmuls",
+}
 LATENCY = "fewer flops than an LSTM in no more time: latency-bound"
