@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import rnngraph as rg
-from rnngraph import nn
+from rnngraph import backends, nn
 from rnngraph.errors import InputError, StreamError
 from rnngraph.ir import Array
 from rnngraph.nn import ops
@@ -250,6 +250,15 @@ def test_dropout_masks_that_hold_for_all_steps() -> None:
     want, session = np.asarray(model(X)), model.stream(B)
     got = np.concatenate([np.asarray(session.feed(X[:, a : a + 5])) for a in range(0, T, 5)], 1)
     np.testing.assert_array_equal(got, want)
+
+
+def test_the_reference_alone_streams_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(backends.BACKENDS, "llvm")
+    model = compiled("lstm")
+    assert {op.impl for op in model.program.graph.block.body} <= {"", "reference.op"}
+    want, session = np.asarray(model(X)), model.stream(B)
+    got = np.stack([np.asarray(session.step(X[:, t])) for t in range(T)], 1)
+    np.testing.assert_allclose(got, want, rtol=0.0, atol=1e-6)
 
 
 def test_an_rnn_node_streams() -> None:
