@@ -256,3 +256,41 @@ def test_argmax_and_one_hot() -> None:
         ops.argmax(z, 2)
     with pytest.raises(TraceError, match="depth"):
         ops.one_hot(x, 0)
+
+
+# --- a sweep -------------------------------------------------------------------------------------------------------
+
+
+def random_loop(seed: int) -> None:
+    """A random cell that feeds itself: one and two threads the same bits, and the float64 reference's numbers."""
+    rng = np.random.default_rng(seed)
+    units, features, most, batch = (int(rng.integers(1, n)) for n in (40, 20, 25, 50))
+    cell = [nn.LSTMCell(units), nn.GRUCell(units, reset_after=False), nn.LayerNormLSTMCell(units)][rng.integers(0, 3)]
+    bound = float(rng.uniform(-0.05, 0.1))
+    x = rg.Input(("batch", features))
+
+    def loop(time: Any, output: Any, state: Any, loop_state: Any, x: Any) -> Any:
+        if output is None:
+            return x[:, 0] > 1.5, x, None, None, None
+        following = ops.concat([output] * (features // units + 1), -1)[:, :features] * 0.5 + x * 0.5
+        return ops.mean(output, 1) > bound, following, None, ops.concat([output, following], -1), None
+
+    y, state, _, steps = nn.raw_rnn(cell, loop, most, inputs=x, pad=["zero", "repeat"][rng.integers(2)])
+    model = nn.Model(x, [y, steps, *(state.values() if isinstance(state, dict) else [state])])
+    given = rng.standard_normal((batch, features)).astype(np.float32)
+    want = evaluate(rg.trace(model, x), {"x": given}, float64=True)
+    alone, shared = (rg.compile(model, threads=threads)(given) for threads in (1, 2))
+    for name, a, b in zip(want, alone, shared, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, want[name], rtol=0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_loops(seed: int) -> None:
+    random_loop(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4, 40))
+def test_more_random_loops(seed: int) -> None:
+    random_loop(seed)
