@@ -48,6 +48,10 @@ class HoistInputProjection(Pass):
     def _stays(self, op: Op, context: PassContext) -> bool:
         """Whether the batch is large enough for projection and recurrence to go together."""
         s = Scan(op)
+        if context.options.get("packed") and s.lengths is not None and _recurrent(s):
+            context.note(op.layer, "the projection stays in the step: rows are packed, and none is multiplied past its "
+                                   "end")
+            return True
         batch = next((v.shape[1] for v in s.xs if v.type.rank == 3), None)
         rows = context.dims.get(batch) if isinstance(batch, str) else batch
         if rows is None or rows <= self.max_batch or not _recurrent(s):

@@ -24,6 +24,7 @@ from rnngraph.report.report import signature
 from rnngraph.rewrite import Instrument, PassContext, Pipeline, Snapshot
 from rnngraph.runtime.inputs import InputPlan
 from rnngraph.runtime.model import CompiledModel, Variant
+from rnngraph.runtime.packed import check_packable
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.segments import Segment, segment
 from rnngraph.runtime.streaming import streaming
@@ -72,7 +73,9 @@ def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] |
         else:
             graph = _as_it_is(source, variant)
         plan = streaming(graph) if variant.stream else None
-        program = build_program(graph if plan is None else plan.graph, options, start)
+        if variant.packed:
+            check_packable(graph)
+        program = build_program(graph if plan is None else plan.graph, options, start, packed=variant.packed)
         program.stream, program.kept = plan, kept
         return program
 
@@ -113,16 +116,17 @@ class Options:
             raise CompileError(f"dims gives sizes >= 0 by symbol, got {bad}")
 
 
-def build_program(traced: Graph, options: Options, started: float | None = None) -> Program:
+def build_program(traced: Graph, options: Options, started: float | None = None, *, packed: bool = False) -> Program:
     """Run the pipeline on a copy of ``traced``, cut the result into segments, let their backends build them.
 
-    ``started`` is when the work on it began (`time.perf_counter`), if that was earlier.
+    ``started`` is when the work on it began (`time.perf_counter`), if that was earlier. ``packed``: rows will be sorted
+    by falling length.
     """
     started = time.perf_counter() if started is None else started
     graph = traced.clone()
     registry = backends.default_registry()
     context = PassContext(options.target, registry, dict(options.dims),
-                          {"threads": options.threads, "precision": options.precision})
+                          {"threads": options.threads, "precision": options.precision, "packed": packed})
     instruments: list[Instrument] = []
     if options.verify == "numeric":
         instruments.append(NumericCheck(traced, dict(options.dims), options.seed))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from rnngraph.data.packing import PackedSequence
 from rnngraph.errors import InputError
 from rnngraph.ir import Array
 from rnngraph.report import Report
+from rnngraph.runtime.packed import Packing
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.session import Session
 from rnngraph.runtime.stateful import KeptStates, zero_states
@@ -27,6 +29,7 @@ class Variant:
     mask           every step of every row has a flag
     stream         all states come in and go out: see `rnngraph.runtime.streaming`
     stateful       the states of stateful layers come in and go out
+    packed         with lengths: rows come sorted by falling length, and sequences go out packed
     """
 
     lengths: bool = False
@@ -34,6 +37,7 @@ class Variant:
     mask: bool = False
     stream: bool = False
     stateful: bool = False
+    packed: bool = False
 
 
 Build: TypeAlias = Callable[[Variant], Program]
@@ -70,9 +74,9 @@ class CompiledModel:
         return self._variants[Variant()]
 
     def variant(self, *, lengths: bool = False, initial_state: bool = False, mask: bool = False,
-                stream: bool = False, stateful: bool = False) -> Program:
+                stream: bool = False, stateful: bool = False, packed: bool = False) -> Program:
         """The program for calls with these arguments; compiled when first asked for."""
-        key = Variant(lengths, initial_state, mask, stream, stateful)
+        key = Variant(lengths, initial_state, mask, stream, stateful, packed)
         program = self._variants.get(key)
         if program is None:
             with self._lock:
@@ -152,9 +156,15 @@ class CompiledModel:
         ``initial_state``: a mapping from state names (``layer.h0``, or ``layer.h`` as outputs are named) to
         arrays [batch, units], where a state that is not named starts at zero; or all of them in order; or the
         only one. A call of a model with stateful layers starts from the states that the last one left, except for
-        those given. Raises InputError before anything runs when an input does not fit.
+        those given.
+
+        A `rnngraph.data.PackedSequence` may stand for an input [batch, time, ...] (all with one packing): then
+        outputs that are sequences are packed likewise, all else that has a row per sequence comes and goes in their
+        order, and no step of a recurrence past a sequence's end is run. Raises InputError before anything runs when an
+        input does not fit.
         """
         plain = lengths is None and initial_state is None and mask is None and not named
+        plain = plain and not any(type(a) is PackedSequence for a in arrays)
         if plain and self._kept is None and len(arrays) == len(self.input_names):
             outputs = self.program.run(arrays)
         else:
@@ -194,6 +204,8 @@ class CompiledModel:
         rows = {n: a for n, a in rows.items() if a is not None}  # lengths, or a mask
         if len(rows) > 1:
             raise InputError("expected lengths= or mask=, got both; a mask says all that lengths say")
+        if (packing := Packing.of(values)) is not None:
+            return self._run_packed(packing, values, rows, state)
         own = {n: a for n, a in rows.items() if n in self.input_names}  # of a graph that already has the input
         values, rows = {**values, **own}, {n: a for n, a in rows.items() if n not in own}
         if missing := [n for n in self.input_names if n not in values]:
@@ -207,6 +219,22 @@ class CompiledModel:
             return self._kept.run(program, values)[: len(self.output_names)]
         values = {**values, **zero_states(program, values)}
         return program.run([values[n] for n in program.input_names])
+
+    def _run_packed(self, packing: Packing, values: Mapping[str, object], rows: Mapping[str, object],
+                    state: State | None) -> list[Any]:
+        if rows or self._kept is not None:
+            what = ", ".join(f"{n}=" for n in rows) or "layers that keep their states (stateful=True)"
+            raise InputError(f"expected packed input alone, got {what}; a packing says the lengths, and its rows are "
+                             "those of one call")
+        if missing := [n for n in self.input_names if n not in values and n != "lengths"]:
+            raise InputError(f"missing input(s) {missing}; the model takes {list(self.input_names)}")
+        own = "lengths" in self.input_names  # a graph that was traced with them
+        program = self.variant(lengths=not own, packed=not own, initial_state=state is not None)
+        if state is not None:
+            values = {**values, **self._states(program, {**values, "lengths": None}, state)}
+        arrays = packing.pad(program, values)
+        arrays = {**arrays, **zero_states(program, arrays)}
+        return packing.pack(program, program.run([arrays[n] for n in program.input_names]))
 
     def _states(self, program: Program, values: Mapping[str, object], state: State) -> dict[str, object]:
         specs = {s.name: s for s in program.plan.specs if s.name not in values}
