@@ -128,19 +128,20 @@ def as_matrix(b: Builder, conv: Op) -> Value:
 
 
 def as_matmul(b: Builder, outside: Builder, conv: Op, pieces: Sequence[Value], grid: Grid,
-              known: dict[tuple[object, ...], Value]) -> Value:
+              known: dict[tuple[object, ...], Value], early: Builder | None = None) -> Value:
     """The convolution at every cell of the grid: all taps side by side, by the kernel as a matrix; for a depthwise one
     the sum of all taps, each times its numbers.
 
     ``pieces`` make up the channels; they hold zeros beside the image. ``known`` remembers the left sides, which
-    convolutions of one value share; ``outside`` builds the matrix.
+    convolutions of one value share and ``early`` builds; ``outside`` builds the matrix.
     """
     if len(pieces) == 1 and attrs_of(conv).groups == conv.result.shape[-1] == conv.operands[0].shape[-1] != 1:
         return _depthwise(b, outside, conv, pieces[0], grid)
     offsets = tuple(grid.offset(tap) for tap in taps(conv))
     key = (*map(id, pieces), offsets)
     if key not in known:
-        known[key] = b.concat([shifted(b, x, by, grid) for by in offsets for x in pieces], -1)
+        left = early or b
+        known[key] = left.concat([shifted(left, x, by, grid) for by in offsets for x in pieces], -1)
     return b.matmul(known[key], as_matrix(outside, conv), hint=conv.result.hint)
 
 

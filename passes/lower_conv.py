@@ -61,7 +61,7 @@ class Images:
         """``value`` with zeros around it, on ``grid`` or one that holds it."""
         if value in self.on and self.on[value][1].holds(grid):
             return self.on[value]
-        found = padded(b, value, axis, grid), grid
+        found = padded(behind(b, value), value, axis, grid), grid
         self.on[value] = found
         return found
 
@@ -74,7 +74,7 @@ class Images:
         b = Builder.at(conv)
         axis = conv.operands[0].type.rank - 1 - len(attrs_of(conv).strides)
         x, grid = self.zeroed(b, conv.operands[0], axis, grid_of(conv))
-        full = as_matmul(b, b, conv, [x], grid, self.known)
+        full = as_matmul(b, b, conv, [x], grid, self.known, behind(b, x))
         sizes = [int(d) for d in conv.result.shape[axis:-1]]
         conv.result.replace_by(cropped(b, full, axis, sizes, attrs_of(conv).strides))
 
@@ -96,7 +96,7 @@ class Images:
     def _computed(self, b: Builder, op: Op, axis: int, grid: Grid) -> Value | None:
         if op.opdef is CONV and keeps_size(op) and grid.holds(grid_of(op)):
             x, own = self.zeroed(b, op.operands[0], axis, grid)
-            return as_matmul(b, b, op, [x], own, self.known) if own == grid else None
+            return as_matmul(b, b, op, [x], own, self.known, behind(b, x)) if own == grid else None
         if op.opdef is SLICE and isinstance(op.attrs, SliceAttrs) and op.attrs.axis == op.result.type.rank - 1:
             a = op.attrs
             return b.slice(self.anyhow(b, op.operands[0], axis, grid, op), a.axis, a.start, a.size, a.step)
@@ -104,6 +104,13 @@ class Images:
             return b.op(op.opdef, *(self.anyhow(b, v, axis, grid, op) for v in op.operands), attrs=op.attrs,
                         hint=op.result.hint)
         return None
+
+
+def behind(b: Builder, value: Value) -> Builder:
+    """A builder right behind the definition of ``value``: what it makes may be read by whoever may read the value."""
+    ops = b.block.ops
+    at = 0 if value.op is None else ops.index(value.op) + 1
+    return Builder(b.block, ops[at], b.layer)
 
 
 __all__ = ["Images", "LowerConv"]

@@ -24,11 +24,11 @@ def test_a_convolution_alone() -> None:
   %y = conv %x, %k {SAME} : f32[B,5,1] <layer = a>
   return y = %y
 }}""", "lower-conv", f"""graph @main(%x: f32[B,5,2]) {{
-  {KERNEL}
   %xp = pad %x {{low = [0, 0, 0], high = [0, 1, 0]}} : f32[B,6,2] <layer = a>
   %l = shift_rows %xp {{by = -1, image = 6}} : f32[B,6,2] <layer = a>
   %r = shift_rows %xp {{by = 1, image = 6}} : f32[B,6,2] <layer = a>
   %taps = concat %l, %xp, %r {{axis = 2}} : f32[B,6,6] <layer = a>
+  {KERNEL}
   %w = reshape %k {{shape = [6, 1]}} : f32[6,1] <layer = a>
   %m = matmul %taps, %w : f32[B,6,1] <layer = a>
   %y = slice %m {{axis = 1, start = 0, size = 5, step = 1}} : f32[B,5,1] <layer = a>
@@ -42,10 +42,10 @@ def test_strides_keep_every_nth_cell_and_valid_needs_no_padding() -> None:
   %y = conv %x, %k {{strides = [2], low = [0], high = [0], dilation = [2], groups = 1}} : f32[T,B,2,1]
   return y = %y
 }}""", "lower-conv", f"""graph @main(%x: f32[T,B,7,2]) {{
-  {KERNEL}
   %a = shift_rows %x {{by = 2, image = 7}} : f32[T,B,7,2]
   %b = shift_rows %x {{by = 4, image = 7}} : f32[T,B,7,2]
   %taps = concat %x, %a, %b {{axis = 3}} : f32[T,B,7,6]
+  {KERNEL}
   %w = reshape %k {{shape = [6, 1]}} : f32[6,1]
   %m = matmul %taps, %w : f32[T,B,7,1]
   %y = slice %m {{axis = 2, start = 0, size = 2, step = 2}} : f32[T,B,2,1]
@@ -158,6 +158,16 @@ def test_a_layer_reads_the_one_below_on_its_grid() -> None:
     padded = [op.operands[0].hint for op in graph.walk() if op.name == "pad"]
     assert padded == ["h0", "x"]
     assert_same_numbers(before, graph, rtol=1e-12, atol=1e-12)
+
+
+def test_a_padded_value_stands_in_front_of_all_who_read_it() -> None:
+    """A convolution in front of a scan shares its padded input, and its taps, with one that the scan has absorbed."""
+    body = scan(f"%q = conv %xt, %k {SAME} : f32[B,5,1]", f"%p = conv %h, %k {SAME} : f32[B,5,1]",
+                "%n = add %p, %q : f32[B,5,1]")
+    early = f"  %e = conv %x, %k {SAME} : f32[T,B,5,1] <layer = a>\n"
+    first = body.replace("  %hT, %y = scan", f"{early}  %hT, %y = scan", 1)
+    graph = parse(first.replace("return y = %y", "return y = %y, e = %e"))
+    assert_keeps_numbers(graph, "hoist-input-projection,lower-conv,cse,dce", rtol=1e-12, atol=1e-12)
 
 
 @st.composite
