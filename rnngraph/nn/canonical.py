@@ -7,17 +7,19 @@ a cell's graph adds to the forget gate (``forget_bias``) is its recurrent bias i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 
-from rnngraph.errors import ShapeError, TraceError
+from rnngraph.errors import RnngraphError, ShapeError, TraceError
 from rnngraph.ir import Array
 from rnngraph.nn import ops
 from rnngraph.nn.cell import Cell
 from rnngraph.nn.cells import GRUCell, LSTMCell, LSTMPCell, SimpleRNNCell
 from rnngraph.nn.layer import Layer
+from rnngraph.nn.weights import WeightOwner
 from rnngraph.weights import CellWeights, RecurrentWeights
 from rnngraph.weights.fit import Limits, fit
 from rnngraph.weights.formats import keras
@@ -30,6 +32,14 @@ KINDS: dict[type[Cell], str] = {LSTMCell: "lstm", LSTMPCell: "lstm", GRUCell: "g
 class RecurrentStack(Layer):
     """A layer whose recurrent cells are a stack, so that their weights can be taken and set together."""
 
+    def recurrent_cells(self) -> CellStack:
+        """The cells by layer, then direction."""
+        raise NotImplementedError
+
+    @property
+    def recurrent_depth(self) -> int:
+        return len(self.recurrent_cells())
+
     def recurrent_weights(self, weights_only: bool = False) -> RecurrentWeights:
         """The weights of the recurrent layers in here, in the canonical form; see `rnngraph.weights.extract`."""
         return read(self.recurrent_cells(), f"layer {self.path!r}", weights_only)
@@ -39,11 +49,21 @@ class RecurrentStack(Layer):
         write(self.recurrent_cells(), weights, f"layer {self.path!r}")
 
 
+@contextmanager
+def all_or_nothing(owner: WeightOwner) -> Iterator[None]:
+    """After an error in here, the weights of ``owner`` are as they were."""
+    before = {id(weight): weight._array for weight in owner.named_weights().values()}
+    try:
+        yield
+    except RnngraphError:
+        for weight in owner.named_weights().values():
+            weight._array = before.get(id(weight))
+        raise
+
+
 def read(stack: CellStack, label: str, weights_only: bool = False) -> RecurrentWeights:
     """The weights of the cells; TraceError for cells of no common kind, cells that are not built, and what the weights
     do not say (other activations, clipping) unless ``weights_only``."""
-    if not stack:
-        raise TraceError(f"{label} has no recurrent layer whose weights could be taken or set")
     layers = []
     for cells in stack:
         directions = [_read_cell(cell, label, weights_only) for cell in cells]
@@ -60,7 +80,7 @@ def write(stack: CellStack, weights: RecurrentWeights, label: str) -> None:
     float32; two biases are added where a cell has one. ConversionError names what would be lost, TraceError a cell of
     another kind, ShapeError another size.
     """
-    shape = (len(stack), len(stack[0]) if stack else 0)
+    shape = (len(stack), len(stack[0]))
     if shape != (weights.layers, weights.directions):
         raise TraceError(f"{label} has {shape[0]} recurrent layer(s) of {shape[1]} direction(s), the weights are of "
                          f"{weights.layers} of {weights.directions}")

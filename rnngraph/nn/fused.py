@@ -258,6 +258,10 @@ class FusedRNN(RecurrentStack):
         made = convert({n: args[n] for n in sorted(mine)}, source, to, target={"prefix": self.prefix}, **options)
         return {**{n: a for n, a in args.items() if n not in mine}, **made}
 
+    @property
+    def recurrent_depth(self) -> int:
+        return self.num_layers
+
     def recurrent_weights(self, weights_only: bool = False) -> RecurrentWeights:
         if not self.built:
             raise TraceError(f"layer {self.path!r} has no weights yet; build it first: layer.build(input_shape)")

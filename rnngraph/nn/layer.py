@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import Dim
@@ -12,9 +12,6 @@ from rnngraph.nn.context import active
 from rnngraph.nn.symbol import Input, abstract_trace, symbolic_shape
 from rnngraph.nn.tensor import Tensor, Traced, tensors_in, wrap
 from rnngraph.nn.weights import WeightOwner, check_name
-
-if TYPE_CHECKING:
-    from rnngraph.nn.cell import Cell
 
 
 class Layer(WeightOwner):
@@ -56,9 +53,10 @@ class Layer(WeightOwner):
             x = Input(symbolic_shape(tuple(input_shape)), self.input_dtype)
             self(Traced(trace, trace.graph.add_input(x.type, x.name)))
 
-    def recurrent_cells(self) -> list[list[Cell]]:
-        """The cells of the recurrent layers in here, by layer, then direction; see `rnngraph.nn.canonical`."""
-        return []
+    @property
+    def recurrent_depth(self) -> int:
+        """How many recurrent layers are in here, one behind the other; see `rnngraph.nn.canonical`."""
+        return 0
 
     def unbuild(self) -> None:
         super().unbuild()

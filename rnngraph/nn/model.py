@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rnngraph.errors import ShapeError, TraceError
-from rnngraph.nn.canonical import RecurrentStack
-from rnngraph.nn.cell import Cell
+from rnngraph.nn.canonical import all_or_nothing
 from rnngraph.nn.core_layers import Dropout, Masking
 from rnngraph.nn.layer import Layer
 from rnngraph.nn.symbol import Input, Symbol, nodes_before
 from rnngraph.nn.tensor import Tensor, Traced, map_tensors
+from rnngraph.weights import HasRecurrentWeights, RecurrentWeights
 
 
-class LayerGroup(RecurrentStack):
+class LayerGroup(Layer):
     """What Sequential and Model share: named layers."""
 
     def pass_mask(self, inputs: Sequence[Tensor], result: Any) -> None:
@@ -79,15 +80,40 @@ class Sequential(LayerGroup):
         """The dtype of the input: the first layer's, or that of the Input."""
         return self.inputs[0].dtype.name if self.inputs else self._order[0].input_dtype
 
-    def recurrent_cells(self) -> list[list[Cell]]:
-        """Of the layers in a row; TraceError when another layer than dropout stands between recurrent ones."""
-        parts = [[list(cells) for cells in layer.recurrent_cells()] for layer in self._order]
-        found = [i for i, cells in enumerate(parts) if cells]
-        between = [self._order[i] for i in range(found[0], found[-1]) if not parts[i]] if found else []
+    @property
+    def recurrent_depth(self) -> int:
+        return sum(layer.recurrent_depth for layer in self._order)
+
+    def recurrent_weights(self, weights_only: bool = False) -> RecurrentWeights:
+        """The weights of the recurrent layers, one behind the other; see `rnngraph.weights.extract`."""
+        return RecurrentWeights.stack([part.recurrent_weights(weights_only) for part in self._recurrent()])
+
+    def set_recurrent_weights(self, weights: RecurrentWeights) -> None:
+        """Set the weights of the recurrent layers; see `rnngraph.weights.assign`."""
+        parts = self._recurrent()
+        if self.recurrent_depth != weights.layers:
+            raise TraceError(f"model {self.path!r} has {self.recurrent_depth} recurrent layer(s), the weights are of "
+                             f"{weights.layers}")
+        with all_or_nothing(self):
+            start = 0
+            for part, layer in parts.items():
+                depth = layer.recurrent_depth
+                part.set_recurrent_weights(replace(weights, cells=weights.cells[start : start + depth]))
+                start += depth
+
+    def _recurrent(self) -> dict[HasRecurrentWeights, Layer]:
+        """The recurrent layers; TraceError when there is none, or another layer than dropout stands between them."""
+        found = [i for i, layer in enumerate(self._order) if layer.recurrent_depth]
+        if not found:
+            raise TraceError(f"model {self.path!r} has no recurrent layer whose weights could be taken or set")
+        between = [self._order[i] for i in range(found[0], found[-1]) if i not in found]
         if odd := [layer.name for layer in between if not isinstance(layer, Dropout | Masking)]:
             raise TraceError(f"model {self.path!r}: layer {odd[0]!r} stands between recurrent layers, so that they are "
                              "no stack; take the weights of each by itself")
-        return [cells for part in parts for cells in part]
+        parts = [self._order[i] for i in found]
+        if len(set(parts)) != len(parts):
+            raise TraceError(f"model {self.path!r}: a recurrent layer stands there twice; its weights are one layer's")
+        return {part: part for part in parts if isinstance(part, HasRecurrentWeights)}
 
     def call(self, x: Tensor) -> Any:
         states: list[Tensor] = []
@@ -135,9 +161,21 @@ class Model(LayerGroup):
                 raise TraceError(f"Model: the outputs depend on {symbol!r}, which is not among the inputs "
                                  f"({', '.join(map(repr, self.inputs))})")
 
-    def recurrent_cells(self) -> list[list[Cell]]:
-        raise TraceError(f"model {self.path!r}: calls in a graph are no stack of layers; take the weights of each "
-                         f"layer by itself, with get_layer(name): {', '.join(self.children())}")
+    @property
+    def recurrent_depth(self) -> int:
+        return sum(layer.recurrent_depth for layer in self._layers)
+
+    def recurrent_weights(self, weights_only: bool = False) -> RecurrentWeights:
+        """TraceError: a graph of calls is no stack of layers."""
+        raise self._no_stack()
+
+    def set_recurrent_weights(self, weights: RecurrentWeights) -> None:
+        """TraceError: a graph of calls is no stack of layers."""
+        raise self._no_stack()
+
+    def _no_stack(self) -> TraceError:
+        return TraceError(f"model {self.path!r}: calls in a graph are no stack of layers; take the weights of each "
+                          f"layer by itself, with get_layer(name): {', '.join(self.children())}")
 
     def call(self, *inputs: Any) -> Any:
         given = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list | tuple) else list(inputs)

@@ -26,6 +26,7 @@ def load(params: Any, source: str, **options: Unpack[Options]) -> RecurrentWeigh
              "tf_cudnn", "cudnn", "onednn", "openvino", "flux", "lasagne", "element_research", "cntk"
     options  what the arrays do not show; see `Options`, and docs/weights.md for each system
 
+    The result may share memory with the arrays that are given; what `RecurrentWeights.to` writes does not.
     ConversionError names the array that is missing, unknown or of another shape than expected.
 
     Example:

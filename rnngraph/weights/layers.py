@@ -16,7 +16,7 @@ from rnngraph.weights.options import Options
 
 @runtime_checkable
 class HasRecurrentWeights(Protocol):
-    """What has recurrent weights: LSTM, GRU, SimpleRNN, RNN of their cells, Bidirectional, and Sequential of them."""
+    """What has recurrent weights: LSTM, GRU, SimpleRNN, FusedRNN, RNN of cells, Bidirectional, Sequential of them."""
 
     def recurrent_weights(self, weights_only: bool = False) -> RecurrentWeights:
         """The weights, in the canonical form."""

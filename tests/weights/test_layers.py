@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tests.weights.support import Array, random_weights, run, same_bits
 os.environ.setdefault("KERAS_BACKEND", "torch")
 import keras
 
+DATA = Path(__file__).resolve().parent.parent / "data" / "mxnet"
 B, T, I, H = 3, 6, 5, 4  # noqa: E741
 INPUT = rg.Input(("batch", "time", I))
 
@@ -39,11 +41,11 @@ def weights_of(layer: Any) -> list[Array]:
     return [v.value.detach().numpy() for v in layer.weights]
 
 
-def stack(kind: str, layers: int, directions: int, **options: Any) -> nn.Sequential:
+def stack(kind: str, layers: int, directions: int, units: int = H, **options: Any) -> nn.Sequential:
     make = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn_tanh": nn.SimpleRNN, "rnn_relu": nn.SimpleRNN}[kind]
     if kind == "rnn_relu":
         options["activation"] = "relu"
-    one: list[Any] = [make(H, return_sequences=True, **options) for _ in range(layers)]
+    one: list[Any] = [make(units, return_sequences=True, **options) for _ in range(layers)]
     return nn.Sequential([nn.Bidirectional(layer) if directions == 2 else layer for layer in one])
 
 
@@ -207,13 +209,65 @@ BIG.cells[0][0].w[0, 0] = 1e300
     (nn.Dense(3), random_weights("lstm", H, I), TraceError, "expected a recurrent layer"),
     (nn.Sequential([nn.LSTM(H), nn.Dense(3), nn.LSTM(H)]), random_weights("lstm", H, I), TraceError,
      "layer 'dense' stands between recurrent layers"),
-    (nn.Sequential([nn.Dense(3)]), random_weights("lstm", H, I), TraceError, "has 0 recurrent layer(s)"),
+    (nn.Sequential([nn.Dense(3)]), random_weights("lstm", H, I), TraceError, "has no recurrent layer whose weights"),
     (nn.RNN(nn.HighwayCell(nn.LSTMCell(H))), random_weights("lstm", H, I), TraceError, "only LSTM, GRU and SimpleRNN"),
 ])
 def test_what_a_layer_cannot_take(layer: Any, w: RecurrentWeights, error: type[RnngraphError], message: str) -> None:
     with pytest.raises(error) as found:
         assign(layer, w)
     assert message in str(found.value)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+def test_a_fused_layer(kind: str) -> None:
+    module, fused = torch_module(kind, 2, 2), nn.FusedRNN(kind, H, 2, bidirectional=True)
+    assign(fused, module.state_dict(), source="torch", mode=kind)
+    x = some(B, T, I)
+    with torch.no_grad():
+        np.testing.assert_allclose(ours(fused, x), module.double()(torch.from_numpy(x).double())[0], rtol=0, atol=1e-6)
+    expected = load(module.float().state_dict(), "torch", mode=kind)
+    assert load(extract(fused, to="torch"), "torch", mode=kind).equals(expected)
+    model = nn.Sequential([nn.FusedRNN(kind, H, 1), nn.Dropout(0.1), stack(kind, 1, 1).layers[0]])
+    assign(model, random_weights(kind, H, I, layers=2, biases=1))
+    same_bits(extract(model, to="torch"), random_weights(kind, H, I, layers=2, biases=1).to("torch"))
+
+
+def test_fused_layers_that_do_not_fit() -> None:
+    w = random_weights("lstm", H, I)
+    with pytest.raises(TraceError, match="expected weights of"):
+        assign(nn.FusedRNN("lstm", H, 2), w)
+    with pytest.raises(TraceError, match="use_bias=False"):
+        assign(nn.FusedRNN("lstm", H, use_bias=False), w)
+    with pytest.raises(TraceError, match="has no weights yet"):
+        extract(nn.FusedRNN("lstm", H), to="torch")
+
+
+def test_models_of_calls_and_shared_layers() -> None:
+    x = rg.Input(("batch", "time", H))
+    layer = nn.LSTM(H, return_sequences=True)
+    with pytest.raises(TraceError, match="calls in a graph are no stack"):
+        extract(nn.Model(inputs=x, outputs=layer(x)), to="torch")
+    with pytest.raises(TraceError, match="stands there twice"):
+        assign(nn.Sequential([layer, layer]), random_weights("lstm", H, H, layers=2))
+
+
+@pytest.mark.parametrize("name", ["lstm_l2_bi", "gru_l2_bi", "rnn_relu_l2_uni", "rnn_tanh_l1_bi", "lstmp_l2_bi"])
+def test_mxnet_s_outputs_from_our_compiled_layers(name: str) -> None:
+    with np.load(DATA / f"{name}.npz", allow_pickle=False) as file:
+        data = dict(file)
+    kind, hidden = name.split("_l")[0], data["c0" if "c0" in data else "h0"].shape[-1]
+    layers, directions = int(name.split("_l")[1][0]), 2 if name.endswith("bi") else 1
+    options: dict[str, Any] = {"projection": data["h0"].shape[-1]} if kind == "lstmp" else {}
+    mode = "lstm" if kind == "lstmp" else kind
+    extra: dict[str, Any] = {"proj_size": options["projection"]} if options else {}
+    model = stack(mode, layers, directions, units=hidden, time_major=True, **extra)
+    assign(model, data["params"], source="mxnet", mode=mode, hidden=hidden, layers=layers, directions=directions,
+           **options)
+    x = rg.Input(("time", "batch", data["x"].shape[-1]))
+    names = [n for n in rg.trace(model, x, initial_state=True).input_names if n != "x"]
+    rows = {state: iter(data[state]) for state in ("h0", "c0") if state in data}  # by layer, then direction
+    y = rg.compile(model, x)(data["x"], initial_state={n: next(rows[n.rpartition(".")[2]]) for n in names})
+    np.testing.assert_allclose(y, data["y"], rtol=0, atol=1e-5)
 
 
 def test_with_an_error_nothing_changes() -> None:
