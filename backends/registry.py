@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from rnngraph.ir import Array, Cost, Dims, Graph, Op
+from rnngraph.ir.placement import placements
 from rnngraph.runtime.segments import Segment
 
 TARGETS = ("cpu", "gpu", "auto")
@@ -138,6 +139,17 @@ class Candidate:
         return self.implementation.name
 
 
+def _is_placed_on(target: str) -> Check:
+    def check(op: Op, device: Device) -> bool | str:
+        other = {d: layer for d, layer in placements(op).items() if d != target}
+        return "; ".join(f"layer {layer!r} is placed on {d}" for d, layer in other.items()) or True
+    return check
+
+
+# what holds for every implementation of a target: layers run where nn.DeviceWrapper and nn.DeviceLayer put them
+PLACED = {t: Constraint("placed", f"the layer must be free to run on the {t}", _is_placed_on(t)) for t in TARGETS[:2]}
+
+
 class Registry:
     """The implementations of one compile, in the order of their backends, and what they need to know to
     choose.
@@ -172,7 +184,7 @@ class Registry:
 
     def _candidate(self, i: Implementation, op: Op, dims: Dims) -> Candidate:
         device = self.device(i.target)
-        failures = tuple(f for c in i.constraints if (f := c.failure(op, device)) is not None)
+        failures = tuple(f for c in (PLACED[i.target], *i.constraints) if (f := c.failure(op, device)) is not None)
         return Candidate(i, failures, None if failures else i.cost(op, dims, self.machine))
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from rnngraph.ir import RNN, Block, Builder, Graph, Op, Rnn, Value, make_op, ops
 from rnngraph.passes.recognize.pairs import (
+    DEVICE,
     HIDDEN,
     LENGTHS,
     MODE,
@@ -69,7 +70,7 @@ def _joined(a: Rnn, b: Rnn) -> str | None:
 CONSTRAINTS = (
     PairConstraint("same-x", "both directions read the same sequence", _same_x),
     PairConstraint("one-layer", "each direction is one layer", _one_layer),
-    MODE, HIDDEN, PROJECTION, RESET_AFTER, LENGTHS,
+    DEVICE, MODE, HIDDEN, PROJECTION, RESET_AFTER, LENGTHS,
     PairConstraint("pad", "both directions pad their outputs in the same way", _pad),
     PairConstraint("independent", "neither direction starts from a result of the other", _independent),
     PairConstraint("joined", "the outputs are concatenated, forward first, or only final states are read", _joined),

@@ -8,6 +8,7 @@ from typing import ClassVar
 from rnngraph.ir import RNN, Block, Builder, Graph, Op, Rnn, Value, make_op
 from rnngraph.ir.ops import RandomMaskAttrs
 from rnngraph.passes.recognize.pairs import (
+    DEVICE,
     HIDDEN,
     LENGTHS,
     MODE,
@@ -137,7 +138,7 @@ def _mask_layout(a: Rnn, b: Rnn) -> str | None:
 
 
 CONSTRAINTS = (
-    MODE, HIDDEN, PROJECTION,
+    DEVICE, MODE, HIDDEN, PROJECTION,
     PairConstraint("direction", "both layers run in the same direction(s)", _direction),
     RESET_AFTER, LENGTHS,
     PairConstraint("sole-consumer", "nothing else reads the sequence between the layers", _sole_consumer),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rnngraph.errors import PassError
 from rnngraph.ir import Block, Graph, Op, Rnn, Scan, ScanAttrs, Value, ops
+from rnngraph.ir.placement import placements
 from rnngraph.rewrite import Miss
 
 
@@ -161,6 +162,12 @@ def _lengths(a: Rnn, b: Rnn) -> str | None:
     return f"{name(b)} and {name(a)} have different lengths"
 
 
+def _device(a: Rnn, b: Rnn) -> str | None:
+    devices = [", ".join(placements(node.op)) or "none" for node in (a, b)]
+    return None if devices[0] == devices[1] else f"{name(b)} is placed on {devices[1]}, {name(a)} on {devices[0]}"
+
+
+DEVICE = PairConstraint("device", "both layers are placed on one device, or neither is placed", _device)
 MODE = PairConstraint("mode", "both layers are of one kind (LSTM, GRU, RNN tanh, RNN relu)", _mode)
 HIDDEN = PairConstraint("hidden", "both layers have the same hidden size", _hidden)
 PROJECTION = PairConstraint("projection", "both LSTMs project h to the same size, or neither does", _projection)

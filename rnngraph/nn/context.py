@@ -60,6 +60,7 @@ class Trace:
     builders: list[Builder] = field(default_factory=list)  # the graph's first, the innermost body's last
     loops: list[Steps] = field(default_factory=list)  # those being traced, the innermost last
     path: str = ""  # of the layer being traced
+    device: str = ""  # where it is placed, if it is
     kept: dict[str, Value] = field(default_factory=dict)  # the final states of stateful layers, by name
     lengths: Value | None = None
     lengths_steps: Dim = 0
@@ -85,8 +86,24 @@ class Trace:
     @property
     def top(self) -> Builder:
         """The graph's own builder: what it makes can be captured by every body that is open."""
-        self.builders[0].layer = self.path
+        self.builders[0].layer = self.layer
         return self.builders[0]
+
+    @property
+    def layer(self) -> str:
+        """What ops carry as their layer: its path and, where it is placed, the device (`rnngraph.ir.placement`)."""
+        return f"{self.path}@{self.device}" if self.device else self.path
+
+    @contextmanager
+    def on(self, device: str) -> Iterator[None]:
+        """Ops within are placed on ``device``."""
+        outer, self.device = self.device, device
+        self.builder.layer = self.layer
+        try:
+            yield
+        finally:
+            self.device = outer
+            self.builder.layer = self.layer
 
     def is_open(self, block: Block) -> bool:
         return any(b.block is block for b in self.builders)
@@ -95,21 +112,23 @@ class Trace:
     def scope(self, name: str) -> Iterator[None]:
         """Ops within carry the layer path ``<outer path>/name``; an empty name changes nothing."""
         outer = self.path
-        self.path = self.builder.layer = "/".join(part for part in (outer, name) if part)
+        self.path = "/".join(part for part in (outer, name) if part)
+        self.builder.layer = self.layer
         try:
             yield
         finally:
-            self.path = self.builder.layer = outer
+            self.path = outer
+            self.builder.layer = self.layer
 
     @contextmanager
     def body(self, block: Block) -> Iterator[None]:
         """Ops within go to the end of ``block``, the body of a loop in the current block."""
-        self.builders.append(Builder(block, layer=self.path))
+        self.builders.append(Builder(block, layer=self.layer))
         try:
             yield
         finally:
             self.builders.pop()
-            self.builder.layer = self.path
+            self.builder.layer = self.layer
 
     @contextmanager
     def given(self, constants: Sequence[Any]) -> Iterator[None]:

@@ -326,7 +326,7 @@ class FusedRNN(RecurrentStack):
                          lengths=lengths is not None, dropout=rate, seeds=seeds, proj=self.projection or 0)
         weights = [t.value() for part in self.parts() for t in self.tensors(part)]
         operands = (x, *initial, *(() if lengths is None else (lengths,)), *weights)
-        return list(trace.builder.insert(make_op(RNN, operands, attrs, layer=trace.path)).results)
+        return list(trace.builder.insert(make_op(RNN, operands, attrs, layer=trace.layer)).results)
 
     def tensors(self, part: Part) -> list[Tensor]:
         """W [I, G*H], R [H, G*H], bW, bR and P [H, P] where h is projected, as the node takes them."""

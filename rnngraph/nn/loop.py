@@ -99,13 +99,13 @@ def scanned(loop: Loop) -> tuple[Value, list[Value]]:
         new.append(y)
     emitted = {"y": y} if loop.emit else {}
     body.append(make_op(ir_ops.YIELD, (*new, *emitted.values()), ir_ops.YieldAttrs(len(new)),
-                        layer=trace.path))
+                        layer=trace.layer))
     more = [f"x{i}" for i in range(1, 1 + len(steps.sequences))]
     attrs = ScanAttrs(tuple(names), ("x", *more), tuple(emitted), loop.sequence.shape[0], loop.reverse,
                       loop.lengths is not None,
                       loop.pad if loop.emit and loop.lengths is not None else "zero")
     operands = (*initial, loop.sequence, *steps.sequences, *(() if loop.lengths is None else (loop.lengths,)))
-    op = trace.builder.insert(make_op(SCAN, operands, attrs, (body,), trace.path))
+    op = trace.builder.insert(make_op(SCAN, operands, attrs, (body,), trace.layer))
     for result, name in zip(op.results, (*names, *emitted), strict=True):
         result.hint = name
     output = op.results[-1] if loop.emit else op.results[new.index(y)]

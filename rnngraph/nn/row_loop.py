@@ -41,10 +41,10 @@ def row_loop(initial: Sequence[Tensor], done: Value, step: Callable[[Sequence[Te
         new = [t.value() for t in made.carries]
         _check(starts[:-2], new)
         ys = [t.value() for t in made.outputs]
-    block.append(make_op(ir_ops.YIELD, (*new, made.done, time, *ys), ir_ops.YieldAttrs(len(starts)), layer=trace.path))
+    block.append(make_op(ir_ops.YIELD, (*new, made.done, time, *ys), ir_ops.YieldAttrs(len(starts)), layer=trace.layer))
     attrs = ScanAttrs(_names(len(initial)), tuple(f"x{i}" for i in range(len(steps.sequences))),
                       tuple(f"y{i}" for i in range(len(ys))), max_steps, pad=pad if ys else "zero", until="done")
-    op = trace.builder.insert(make_op(SCAN, (*starts, *steps.sequences), attrs, (block,), trace.path))
+    op = trace.builder.insert(make_op(SCAN, (*starts, *steps.sequences), attrs, (block,), trace.layer))
     ran = op.results[len(starts) - 1]
     count = trace.builder.cast(trace.builder.reshape(ran, ran.shape[:1]), I32)
     return ([wrap(v) for v in op.results[: len(initial)]], [wrap(v) for v in op.results[len(starts) :]], wrap(count))

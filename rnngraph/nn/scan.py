@@ -73,11 +73,11 @@ def _traced(step: Callable[..., tuple[Any, Any]], initial: Any, sequences: Any, 
         new = [t.value() for t in tensors_in(result[0])]
         ys = [t.value() for t in tensors_in(result[1])]
     _check_carries(starts, new)
-    body.append(make_op(ir_ops.YIELD, (*new, *ys), ir_ops.YieldAttrs(len(new)), layer=trace.path))
+    body.append(make_op(ir_ops.YIELD, (*new, *ys), ir_ops.YieldAttrs(len(new)), layer=trace.layer))
     inner = [*values, *steps.sequences]
     attrs = ScanAttrs(tuple(f"c{i}" for i in range(len(starts))), tuple(f"x{i}" for i in range(len(inner))),
                       tuple(f"y{i}" for i in range(len(ys))), count, reverse)
-    op = trace.builder.insert(make_op(SCAN, (*starts, *inner), attrs, (body,), trace.path))
+    op = trace.builder.insert(make_op(SCAN, (*starts, *inner), attrs, (body,), trace.layer))
     return _like(result[0], op.results[: len(new)]), _like(result[1], op.results[len(new) :])
 
 

@@ -128,6 +128,8 @@ def summed(n: Nodes, v: Values) -> Values:
 
 
 MISSES: dict[str, tuple[Body, str]] = {
+    "device": (lambda n, v: {"y": n.b.concat([n.rnn(v["x"], "a@gpu").y, n.rnn(v["x"], "b", direction="reverse").y], 2)},
+               "layer b is placed on none, layer a@gpu on gpu"),
     "same-x": (pair({}, x="z"), "layer b and layer a read different sequences"),
     "one-layer": (pair({"num_layers": 2}), "layer b is a stack of 2 layers; directions merge layer by layer"),
     "mode": (pair({"mode": "gru"}), "layer b is of kind gru, layer a is of kind lstm"),

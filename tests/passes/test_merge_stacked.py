@@ -151,6 +151,8 @@ def batch_first(n: Nodes, v: Values) -> Values:
 
 
 MISSES: dict[str, tuple[Body, str]] = {
+    "device": (lambda n, v: {"y": n.rnn(n.rnn(v["x"], "a@gpu").y, "b").y},
+               "layer b is placed on none, layer a@gpu on gpu"),
     "mode": (chain({"mode": "gru"}), "layer b is of kind gru, layer a is of kind lstm"),
     "hidden": (chain({"hidden": 3}), "layer b has hidden size 3, layer a has 4"),
     "projection": (chain({"proj": 2}, {"proj": 3}), "layer b projects h to 2 features, layer a to 3"),

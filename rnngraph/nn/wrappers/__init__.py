@@ -6,6 +6,7 @@ from rnngraph.nn.wrappers.attention import AttentionCell, BahdanauAttentionCell
 from rnngraph.nn.wrappers.base import CellWrapper
 from rnngraph.nn.wrappers.bidirectional import Bidirectional
 from rnngraph.nn.wrappers.bidirectional_cell import BidirectionalCell
+from rnngraph.nn.wrappers.device import DeviceLayer, DeviceWrapper
 from rnngraph.nn.wrappers.dropconnect import DropConnectCell
 from rnngraph.nn.wrappers.dropout import DropoutCell, DropoutWrapper, VariationalDropoutCell
 from rnngraph.nn.wrappers.highway import HighwayCell
@@ -16,6 +17,6 @@ from rnngraph.nn.wrappers.zoneout import ZoneoutCell
 
 __all__ = [
     "AttentionCell", "BahdanauAttentionCell", "Bidirectional", "BidirectionalCell", "CellWrapper",
-    "DropConnectCell", "DropoutCell", "DropoutWrapper", "HighwayCell", "ResidualCell", "SequentialCell",
-    "TimeDistributed", "VariationalDropoutCell", "ZoneoutCell",
+    "DeviceLayer", "DeviceWrapper", "DropConnectCell", "DropoutCell", "DropoutWrapper", "HighwayCell",
+    "ResidualCell", "SequentialCell", "TimeDistributed", "VariationalDropoutCell", "ZoneoutCell",
 ]
