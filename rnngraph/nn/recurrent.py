@@ -96,8 +96,11 @@ class RNN(RecurrentStack):
         """Nothing to do: `call` has."""
 
     def over_time(self, x: Tensor, initial_state: Any = None, mask: Tensor | None = None,
-                  constants: Tensor | Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
-        """The output, and the final states; a sequence is in the input's order even when running backwards."""
+                  constants: Tensor | Sequence[Tensor] = (), one_of_two: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """The output, and the final states; a sequence is in the input's order even when running backwards.
+
+        ``one_of_two``: a direction of Bidirectional, whose output sequence is zero under a mask (Keras).
+        """
         trace = active()
         self.cell.ensure_built(self.step_size(x))
         b = trace.builder
@@ -105,7 +108,8 @@ class RNN(RecurrentStack):
         keep, lengths = time_mask(x, mask, self.time_major)
         name = self._call_name()
         initial = self._initial(name, sequence.type, initial_state)
-        pad = "zero" if self.zero_output_for_mask else "repeat"
+        forced = one_of_two and keep is not None
+        pad = "zero" if (self.return_sequences if forced else self.zero_output_for_mask) else "repeat"
         loop = Loop(self.cell, States.of(self.cell), sequence, initial, lengths, self.go_backwards, pad,
                     self.return_sequences, keep)
         with trace.sequence(), trace.given([constants] if isinstance(constants, Tensor) else constants):

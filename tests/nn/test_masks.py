@@ -116,7 +116,8 @@ def test_bidirectional(mode: str | None, sequences: bool) -> None:
     parts = []
     for name in ("forward", "backward"):
         step = gru({k: v for k, v in layer.weights.items() if k.startswith(name)}, True)
-        seq, last, _ = masked_run(step, x, [np.zeros((N, U))], MASK, backwards=name == "backward")
+        seq, last, _ = masked_run(step, x, [np.zeros((N, U))], MASK, backwards=name == "backward",
+                                  zero=sequences)  # Keras: whatever zero_output_for_mask says
         parts.append(seq if sequences else last)
     got = list(outputs(layer, {"x": x, "mask": MASK}, mask=True).values())
     expected = {"concat": [np.concatenate(parts, -1)], "sum": [parts[0] + parts[1]], None: parts}[mode]

@@ -25,7 +25,9 @@ class Bidirectional(RecurrentStack):
     are named ``<name>/forward`` and ``<name>/backward``. With return_state the forward states, then the
     backward ones, follow the output. A copy starts with weights of its own.
 
-    Both directions run under one mask, given or the input's, and the output sequence has it too; see `RNN`.
+    Both directions run under one mask, given or the input's, and the output sequence has it too; see `RNN`. Under a
+    mask an output sequence is zero at the steps left out, whatever zero_output_for_mask says, and a last output is the
+    last one that was run (Keras); with lengths zero_output_for_mask counts.
 
     Raises TraceError when the layers differ in return_sequences, return_state or time_major, or run one way.
     """
@@ -76,7 +78,7 @@ class Bidirectional(RecurrentStack):
         states: list[Tensor] = []
         for i, (name, child) in enumerate(self.children().items()):
             with active().scope(name):
-                y, finals = child.over_time(x, None if first is None else first[i], mask, constants)
+                y, finals = child.over_time(x, None if first is None else first[i], mask, constants, one_of_two=True)
             outputs.append(y)
             states.extend(finals)
         if self.forward.return_sequences and self.forward.go_backwards:
