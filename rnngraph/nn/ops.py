@@ -124,6 +124,23 @@ def cast(x: Tensor, dtype: DType | str) -> Tensor:
 
 
 @composable
+def sequence_mask(lengths: Tensor, steps: int) -> Tensor:
+    """bool[batch, steps], true at the first ``lengths`` (int [batch]) steps of each row (TensorFlow's sequence_mask).
+
+    A recurrent layer that gets it as its mask runs with the lengths themselves, where these are an input of the model.
+    """
+    if lengths.dtype.kind != "int" or lengths.rank != 1:
+        raise TraceError(f"sequence_mask: expected lengths int[batch], got {lengths.type}")
+    b, given = active().builder, lengths.value()
+    shape = (*given.shape, steps)
+    times = b.const(np.arange(steps, dtype=given.type.dtype.numpy))
+    mask = b.op(ir_ops.GT, b.broadcast(given, shape, (0,)), b.broadcast(times, shape, (1,)))
+    if given.op is None:
+        active().mask_lengths[mask] = given
+    return wrap(mask)
+
+
+@composable
 def zeros_like(x: Tensor) -> Tensor:
     return wrap(active().builder.zeros(x.type))
 

@@ -264,3 +264,16 @@ def test_empty(shape: tuple[int, int]) -> None:
     y, h = compiled(np.zeros((*shape, I), np.float32), mask=np.zeros(shape, bool))
     assert y.shape == h.shape == (shape[0], U)
     assert not y.any()
+
+
+def test_a_mask_made_of_lengths_stays_lengths() -> None:
+    given, lengths = Input(("batch", T, I)), Input(("batch",), "i32", "lengths")
+    layer = GRU(U, return_sequences=True)
+    model = Model([given, lengths], layer(given, mask=rg.nn.ops.sequence_mask(lengths, T)))
+    model.set_weights([some(*w.shape, seed=i) for i, w in enumerate(model.weights.values())])
+    ends = np.array([5, 2, 0, 3, 1, 4], np.int32)
+    (scan,) = [op for op in trace(model).walk() if op.name == "scan"]
+    assert scan.attrs.lengths  # type: ignore[attr-defined]
+    step = gru({k.split("/")[-1]: v for k, v in model.weights.items()}, True)
+    seq, _, _ = masked_run(step, x, [np.zeros((N, U))], np.arange(T) < ends[:, None])
+    close(output(model, {"x": x, "lengths": ends}, None), seq, 1e-12)
