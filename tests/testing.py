@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from rnngraph import backends
 from rnngraph.ir import Array, Dims, Graph, Op, Rnn, Scan, Value, evaluate, parse, resolve, to_text, verify
 from rnngraph.passes import run
 from rnngraph.rewrite import PassContext
+
+# The table of backends for tests that are about the reference alone: ``patch.setattr(backends, "BACKENDS", ...)``.
+WITHOUT_LLVM = {name: module for name, module in backends.BACKENDS.items() if name != "llvm"}
 
 
 def canonical_text(graph: Graph | str) -> str:

@@ -28,6 +28,7 @@ from rnngraph.ir import F32, I32, I64, Builder, Graph, TensorType, Value, build_
 from rnngraph.passes import pipeline
 from rnngraph.report.numeric import random_inputs
 from rnngraph.runtime.model import CompiledModel
+from tests.testing import WITHOUT_LLVM
 
 Values: TypeAlias = dict[str, Value]
 SELECT = "select-implementation"
@@ -38,7 +39,7 @@ NEG = "graph @g(%x: f32[B,2]) { %y = neg %x : f32[B,2]  return y = %y }"
 def reference_only() -> Iterator[None]:
     """These tests are about the API, so they run on the backend that defines the numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(backends.BACKENDS, "llvm")
+        patch.setattr(backends, "BACKENDS", WITHOUT_LLVM)
         yield
 
 

@@ -20,6 +20,7 @@ from rnngraph.report.dump import read
 from rnngraph.report.explain import count_ops
 from rnngraph.report.numeric import deviation, random_inputs
 from rnngraph.runtime.segments import Segment
+from tests.testing import WITHOUT_LLVM
 
 PIPELINE = "dce,select-implementation"
 
@@ -28,7 +29,7 @@ PIPELINE = "dce,select-implementation"
 def reference_only() -> Iterator[None]:
     """These tests are about the API, so they run on the backend that defines the numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(backends.BACKENDS, "llvm")
+        patch.setattr(backends, "BACKENDS", WITHOUT_LLVM)
         yield
 
 
