@@ -25,6 +25,10 @@ class StackedCells(Cell):
         return {f"cell{i}.{name}": shape for i, cell in enumerate(self.cells)
                 for name, shape in zip(States.of(cell).names, States.of(cell).shapes, strict=True)}
 
+    @property
+    def output_size(self) -> int:
+        return self.cells[-1].output_size
+
     def children(self) -> dict[str, Cell]:
         return {f"cell{i}": cell for i, cell in enumerate(self.cells)}
 
