@@ -100,7 +100,12 @@ class Session:
                 self._begin([])
 
     def _reset_rows(self, rows: Sequence[int]) -> None:
-        index = np.asarray(rows, np.intp).reshape(-1)
+        index = np.asarray(rows).reshape(-1)
+        if index.dtype == np.bool_:
+            raise InputError("reset: rows must be the numbers of rows, got bools; give numpy.flatnonzero of them")
+        if index.size and index.dtype.kind not in "iu":
+            raise InputError(f"reset: rows must be the numbers of rows, got {index.dtype}")
+        index = index.astype(np.intp)
         if self._start is None:
             self._known()
             raise StreamError("reset: where the rows start is not known before the first step; set state instead")

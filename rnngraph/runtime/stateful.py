@@ -56,6 +56,9 @@ class KeptStates:
             with self._lock:
                 self._arrays = {}
             return
+        if not isinstance(states, str | Mapping):
+            raise InputError("reset_states: expected a layer's or state's name, or a mapping from names to arrays, got "
+                             f"{type(states).__name__}")
         given = {states: None} if isinstance(states, str) else dict(states)
         inputs = {n: spec for n, spec in state_inputs(program).items()}
         new: dict[str, Array | None] = {}

@@ -99,7 +99,8 @@ class TimeFlow:
             states, sequences = list(s.inits), list(s.xs)
         for v in states:
             if self.flows[v] is not Flow.FIXED:
-                raise refused(op, f"its initial state %{v.hint} follows from the input sequence")
+                named = f" %{v.hint}" if v.hint else ""
+                raise refused(op, f"its initial state{named} follows from the input sequence")
         outside = [v for v in op.operands if v not in states and v not in sequences]
         for v in (*outside, *(v for b in op.blocks for v in b.captures())):
             if self.flows[v] is Flow.TIMED:

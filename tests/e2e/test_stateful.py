@@ -171,6 +171,9 @@ def test_reset_by_layer_and_with_values() -> None:
     for bad in ({"c": h}, {"a": h}, {"a.h": h.astype(np.float64)}, {"a.h": np.zeros((B, 5), np.float32)}, {"": h}):
         with pytest.raises(InputError):
             model.reset_states(bad)
+    for what in (5, [h, h], h):
+        with pytest.raises(InputError, match="expected a layer's or state's name, or a mapping"):
+            model.reset_states(what)  # type: ignore[arg-type]
 
 
 def test_calls_in_threads_take_turns() -> None:

@@ -360,6 +360,10 @@ def test_bad_states_are_refused() -> None:
             session.state = bad  # type: ignore[assignment]
     with pytest.raises(InputError, match="rows must be in"):
         session.reset(rows=[B])
+    for rows in (np.ones(B, np.bool_), [0.0, 1.0]):
+        with pytest.raises(InputError, match="numbers of rows"):
+            session.reset(rows=rows)  # type: ignore[arg-type]  # a mask would be read as rows 0 and 1
+    session.reset(rows=[])
     with pytest.raises(StreamError, match="lengths=True"):
         session.feed(X, lengths=[1, 1, 1])
     with pytest.raises(InputError, match="number of steps"):

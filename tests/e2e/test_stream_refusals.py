@@ -147,3 +147,12 @@ def test_the_streams_graph_in_full() -> None:
 """
     assert plan.start.input_names == ()
     assert (plan.time, plan.inputs, plan.axes) == ("T", (0,), (0,))
+
+
+def test_an_initial_state_without_a_name() -> None:
+    x = nn.Input(("batch", "time", 8))
+    start = nn.GRU(8)(x) * 2.0
+    last, _ = nn.while_loop(lambda v: ops.sum(v, -1) < 3.0, lambda v: v + 1.0, start, "time")
+    with pytest.raises(StreamError, match="layer 'while_loop' cannot run step by step: its initial state") as e:
+        rg.compile(nn.Model(x, last), X).stream()
+    assert "% " not in str(e.value)
