@@ -124,5 +124,5 @@ def test_wheel_and_sdist_from_a_fresh_environment(tmp_path: Path) -> None:
     program = ("import rnngraph, rnngraph.passes, rnngraph.backends, importlib.util as u; "
                "assert 'site-packages' in rnngraph.passes.__file__; "
                "assert u.find_spec('passes') is None and u.find_spec('backends') is None; print('ok')")
-    assert run(python, "-c", program, cwd=tmp_path).strip() == "ok"
+    assert run(python, "-I", "-c", program, cwd=tmp_path).strip() == "ok"
     assert "rnngraph" in run(tmp_path / "venv" / "bin" / "rnngraph", "--help", cwd=tmp_path)
