@@ -50,6 +50,8 @@ def chunks(sequences: Sequence[Array], batch: int, steps: int) -> Iterator[Chunk
     for name, size in (("batch", batch), ("steps", steps)):
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise InputError(f"chunks: {name} must be a number >= 1, got {size!r}")
+    if not isinstance(sequences, Sequence | np.ndarray):
+        raise InputError(f"chunks: expected a list of sequences, got {type(sequences).__name__}")
     arrays = [np.asarray(s) for s in sequences]
     _check(arrays)
     return _chunks(arrays, batch, steps)

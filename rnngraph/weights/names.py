@@ -25,8 +25,10 @@ _NUMBER = re.compile(r"_?(\d+)")
 def selected(params: dict[str, Array], prefix: str) -> dict[str, Array]:
     """The arrays whose name starts with ``prefix``, without it; ConversionError when there are none."""
     found = {name[len(prefix):]: array for name, array in params.items() if name.startswith(prefix)}
+    if not params:
+        raise ConversionError("expected arrays by name, got none")
     if not found:
-        known = ", ".join(list(params)[:8]) or "nothing"
+        known = ", ".join(list(params)[:8])
         raise ConversionError(f"no array has a name that starts with {prefix!r}; there are {known}")
     return found
 

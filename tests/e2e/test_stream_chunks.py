@@ -48,6 +48,8 @@ def test_bad_chunks() -> None:
         chunks([np.zeros((2, 3)), np.zeros((2, 4))], 1, 1)
     with pytest.raises(InputError, match="sequence 0"):
         chunks([np.float32(1.0)], 1, 1)  # type: ignore[list-item]
+    with pytest.raises(InputError, match="expected a list of sequences, got int"):
+        chunks(5, 1, 1)  # type: ignore[arg-type]
     assert list(chunks([], 2, 2)) == []
 
 

@@ -76,6 +76,8 @@ def test_what_is_no_set_of_arrays() -> None:
         load([np.ones((2, 3), np.float32)] * 5, "keras")
     with pytest.raises(ConversionError, match="expected the 2 or 3 arrays"):
         load([], "keras")
+    with pytest.raises(ConversionError, match="expected arrays by name, got none"):
+        load({}, "torch")
 
 
 @pytest.mark.parametrize(("make", "message"), [
