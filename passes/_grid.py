@@ -13,7 +13,7 @@ from math import prod
 
 from rnngraph.ir import Builder, Op, Value
 from rnngraph.ir.grid_ops import PAD, SHIFT_ROWS, ConvAttrs, PadAttrs, ShiftRowsAttrs
-from rnngraph.ir.ops import CONST, ConstAttrs
+from rnngraph.ir.ops import ConstAttrs
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,9 @@ def zero_splat(value: Value) -> Value | None:
     op = value.op
     if op is None or op.name != "broadcast" or op.operands[0].type.rank:
         return None
-    source = op.operands[0].op
-    known = source is not None and source.opdef is CONST and isinstance(source.attrs, ConstAttrs)
-    return op.operands[0] if known and not source.attrs.value.array.any() else None  # type: ignore[union-attr]
+    scalar = op.operands[0]
+    known = scalar.op is not None and isinstance(scalar.op.attrs, ConstAttrs) and not scalar.op.attrs.value.array.any()
+    return scalar if known else None
 
 
 def padded(b: Builder, value: Value, axis: int, grid: Grid) -> Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -63,9 +63,7 @@ def command(source_file: str, target_file: str, source: str, target: str, to_pre
 
 def _given(options: dict[str, Any]) -> Options:
     """The options that were given."""
-    found: Options = {}
-    found.update({name: value for name, value in options.items() if value is not None})  # type: ignore[typeddict-item]
-    return found
+    return cast(Options, {name: value for name, value in options.items() if value is not None})
 
 
 def _sizes(weights: RecurrentWeights) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class CellLayer(Layer):
         self.sequence = 0
         self._path = cell._path
 
-    def default_name(self) -> str:  # type: ignore[override]  # the cell's, not that of this class
+    def default_name(self) -> str:
         return self.cell.default_name()
 
     def children(self) -> Mapping[str, Cell]:

@@ -6,6 +6,7 @@ a cell's graph adds to the forget gate (``forget_bias``) is its recurrent bias i
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,12 +30,12 @@ CellStack: TypeAlias = list[list[Cell]]  # cells by layer, then direction
 KINDS: dict[type[Cell], str] = {LSTMCell: "lstm", LSTMPCell: "lstm", GRUCell: "gru", SimpleRNNCell: "rnn_tanh"}
 
 
-class RecurrentStack(Layer):
+class RecurrentStack(Layer, ABC):
     """A layer whose recurrent cells are a stack, so that their weights can be taken and set together."""
 
+    @abstractmethod
     def recurrent_cells(self) -> CellStack:
         """The cells by layer, then direction."""
-        raise NotImplementedError
 
     @property
     def recurrent_depth(self) -> int:

@@ -189,7 +189,8 @@ class Cell(WeightOwner):
         trace = active()
         if trace.constants and "constants" in signature(self.step).parameters:
             trace.constants_read = True
-            return self.step(x, state, constants=trace.constants)  # type: ignore[call-arg]  # a user's step has it
+            step: Callable[..., Any] = self.step  # of a user's cell, which has one argument more than the base's
+            return step(x, state, constants=trace.constants)
         return self.step(x, state)
 
     def _results(self, result: object) -> tuple[Tensor, list[Tensor]]:

@@ -29,9 +29,8 @@ class ConvLSTM(RNN):
         super().__init__(cell, **options)
         self.filters = filters
 
-    @classmethod
-    def default_name(cls) -> str:
-        return f"conv_lstm{cls.dims}d"
+    def default_name(self) -> str:
+        return f"conv_lstm{self.dims}d"
 
 
 class ConvLSTM1D(ConvLSTM):

@@ -44,14 +44,15 @@ def conv(x: Tensor, kernel: Tensor, *, strides: Sizes = 1, padding: Padding = "s
     if n < 1 or not isinstance(x, Tensor) or x.rank < n + 2:
         raise ShapeError("conv: expected x [batch, *spatial dims, channels] and a kernel [*size, channels, filters], "
                          f"got {getattr(x, 'type', x)} and {getattr(kernel, 'type', kernel)}")
-    spatial = x.shape[-1 - n : -1]
-    if any(isinstance(d, str) for d in (*spatial, *kernel_shape)):
+    spatial = [d for d in x.shape[-1 - n : -1] if isinstance(d, int)]
+    window = [d for d in kernel_shape[:n] if isinstance(d, int)]
+    if len(spatial) < n or any(isinstance(d, str) for d in kernel_shape):
         raise ShapeError(f"conv: spatial dims and kernel sizes must be integers, got {x.type} and a kernel of shape "
                          f"{list(kernel_shape)}; give the Input's spatial dims as numbers")
     step, distance = sizes("conv", "strides", strides, n), sizes("conv", "dilation", dilation, n)
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
         raise TraceError(f"conv: groups must be an int >= 1, got {groups!r}")
-    low, high = pads("conv", padding, spatial, kernel_shape[:n], step, distance)  # type: ignore[arg-type]
+    low, high = pads("conv", padding, spatial, window, step, distance)
     attrs = ConvAttrs(step, low, high, distance, groups)
     return wrap(active().builder.op(CONV, x.value(), value_of(kernel), attrs=attrs))
 

@@ -63,8 +63,6 @@ class Embedding(Layer):
         True
     """
 
-    input_dtype = "i32"
-
     def __init__(self, input_dim: int, output_dim: int, embeddings_initializer: str | Initializer = "uniform",
                  mask_zero: bool = False, name: str | None = None) -> None:
         super().__init__(name)
@@ -81,6 +79,10 @@ class Embedding(Layer):
         if x.dtype.kind != "int":
             raise ShapeError(f"expected integer indices, got {x.type}; declare Input(..., dtype='i32')")
         return wrap(active().builder.op(ir_ops.GATHER, self.embeddings.value(), x.value()))
+
+    @property
+    def input_dtype(self) -> str:
+        return "i32"
 
     def compute_mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         return ops.not_equal(x, 0) if self.mask_zero else None

@@ -14,12 +14,13 @@ from rnngraph.ir import RNN, Array, Dim, RnnAttrs, Value, make_op
 from rnngraph.ir.rnn import GATES
 from rnngraph.nn import ops
 from rnngraph.nn.calls import zeros
-from rnngraph.nn.canonical import RecurrentStack, as_float32
+from rnngraph.nn.canonical import as_float32
 from rnngraph.nn.cell import Cell
 from rnngraph.nn.cells.gated import check_number, check_rate, check_size, plus
 from rnngraph.nn.context import active
 from rnngraph.nn.fused_cells import fused_arguments, unfused
 from rnngraph.nn.initializers import Initializer, UnitForgetBias, to_initializer
+from rnngraph.nn.layer import Layer
 from rnngraph.nn.loop import Loop, scanned
 from rnngraph.nn.masks import own_mask, time_mask
 from rnngraph.nn.tensor import Tensor, wrap
@@ -42,7 +43,7 @@ class Part:
         return f"{'r' if self.reverse else 'l'}{self.layer}_"
 
 
-class FusedRNN(RecurrentStack):
+class FusedRNN(Layer):
     """Layers, each in one or two directions, as one `rnn` node (MXNet FusedRNNCell, gluon rnn.*, PyTorch nn.*).
 
     mode            "lstm", "gru" (the reset gate after the matmul, as cuDNN), "rnn_tanh" or "rnn_relu"

@@ -28,7 +28,6 @@ class Layer(WeightOwner):
         ('y',)
     """
 
-    input_dtype: ClassVar[str] = "f32"
     supports_masking: ClassVar[bool] = False  # whether an input's mask is the output's as well
     _built: bool = False
 
@@ -41,6 +40,11 @@ class Layer(WeightOwner):
     def call(self, *inputs: Any, **kwargs: Any) -> Any:
         """Compute the output, a tensor or a tuple of tensors, in the active trace."""
         raise NotImplementedError
+
+    @property
+    def input_dtype(self) -> str:
+        """The dtype of the first input, where only its shape is given."""
+        return "f32"
 
     @property
     def built(self) -> bool:
@@ -70,7 +74,7 @@ class Layer(WeightOwner):
                              "a compiled model")
         for tensor in given:
             if tensor.deferred:
-                return tensor.defer(self, inputs, kwargs)  # type: ignore[attr-defined]
+                return tensor.defer(self, inputs, kwargs)
         with active().scope(self.scope_name()):
             return self.run(*inputs, **kwargs)
 

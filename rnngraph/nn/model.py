@@ -76,7 +76,7 @@ class Sequential(LayerGroup):
             self.build(self.inputs[0].shape)
 
     @property
-    def input_dtype(self) -> str:  # type: ignore[override]
+    def input_dtype(self) -> str:
         """The dtype of the input: the first layer's, or that of the Input."""
         return self.inputs[0].dtype.name if self.inputs else self._order[0].input_dtype
 

@@ -10,8 +10,8 @@ from rnngraph.ir import Dim
 from rnngraph.nn.cell import Cell, States
 from rnngraph.nn.context import active
 from rnngraph.nn.layer import Layer
-from rnngraph.nn.row_loop import Made, batch_of, done_rows, like, row_loop
-from rnngraph.nn.tensor import Tensor, map_tensors, tensors_in, wrap
+from rnngraph.nn.row_loop import Made, batch_of, done_rows, row_loop
+from rnngraph.nn.tensor import Tensor, like, map_tensors, tensors_in, wrap
 
 PADS = ("zero", "repeat")
 LoopFunction: TypeAlias = Callable[..., tuple[Any, Any, Any, Any, Any]]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import BOOL, I32, SCAN, Block, Dim, ScanAttrs, Value, make_op
 from rnngraph.ir import ops as ir_ops
 from rnngraph.nn.context import active
 from rnngraph.nn.loop import ScanSteps
-from rnngraph.nn.tensor import Tensor, map_tensors, tensors_in, wrap
+from rnngraph.nn.tensor import Tensor, wrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +81,3 @@ def _check(before: Sequence[Value], after: Sequence[Value]) -> None:
         old, new = (", ".join(str(v.type) for v in values) for values in (before, after))
         raise TraceError(f"layer {active().path!r}: a step gets ({old}) and makes ({new}); a loop's state keeps its "
                          "structure, shapes and dtypes")
-
-
-def like(structure: Any, tensors: Sequence[Tensor]) -> Any:
-    """``structure`` with its tensors replaced by ``tensors``, in order."""
-    rest = iter(tensors)
-    return map_tensors(lambda _: next(rest), structure)
-
-
-def composed(run: Callable[[Any], tuple[Any, ...]], given: Any) -> Any:
-    """``run(given)``, at once, or recorded when ``given`` holds tensors of a model under composition."""
-    shape: list[Any] = []
-
-    def flat(given: Any) -> tuple[Tensor, ...]:
-        result = run(given)
-        shape[:] = [result]
-        return tuple(tensors_in(list(result)))
-
-    deferred = next((t for t in tensors_in(given) if t.deferred), None)
-    if deferred is None:
-        return run(given)
-    found: Iterator[Tensor] = iter(deferred.defer(flat, (given,), {}))  # type: ignore[attr-defined]
-    return tuple(map_tensors(lambda _: next(found), part) for part in shape[0])

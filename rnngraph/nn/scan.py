@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rnngraph.errors import ShapeError, TraceError
@@ -10,7 +10,7 @@ from rnngraph.ir import SCAN, Block, ScanAttrs, Value, make_op
 from rnngraph.ir import ops as ir_ops
 from rnngraph.nn.context import active
 from rnngraph.nn.loop import ScanSteps
-from rnngraph.nn.tensor import Tensor, map_tensors, tensors_in, wrap
+from rnngraph.nn.tensor import composed, like, tensors_in, wrap
 
 
 def scan(step: Callable[..., tuple[Any, Any]], initial: Any, sequences: Any, *, constants: Sequence[Any] = (),
@@ -37,22 +37,9 @@ def scan(step: Callable[..., tuple[Any, Any]], initial: Any, sequences: Any, *, 
         >>> rg.compile(rg.nn.Model(x, last))(np.ones((1, 22, 3), np.float32)).round(2)
         array([[0.9, 0.9, 0.9]], dtype=float32)
     """
-    shape: list[tuple[Any, Any]] = []
-
-    def flat(initial: Any, sequences: Any, constants: Sequence[Any]) -> tuple[Tensor, ...]:
-        finals, ys = _traced(step, initial, sequences, constants, reverse)
-        shape[:] = [(finals, ys)]
-        return tuple(tensors_in([finals, ys]))
-
-    given = tensors_in([initial, sequences, list(constants)])
-    deferred = next((t for t in given if t.deferred), None)
-    results: Iterator[Tensor]
-    if deferred is None:
-        results = iter(flat(initial, sequences, constants))
-    else:
-        results = iter(deferred.defer(flat, (initial, sequences, tuple(constants)), {}))  # type: ignore[attr-defined]
-    finals, ys = shape[0]
-    return map_tensors(lambda _: next(results), finals), map_tensors(lambda _: next(results), ys)
+    finals, ys = composed(lambda given: _traced(step, given[0], given[1], given[2], reverse),
+                          (initial, sequences, tuple(constants)))
+    return finals, ys
 
 
 def _traced(step: Callable[..., tuple[Any, Any]], initial: Any, sequences: Any, constants: Sequence[Any],
@@ -66,7 +53,7 @@ def _traced(step: Callable[..., tuple[Any, Any]], initial: Any, sequences: Any, 
     xs = [body.add_arg(v.type.with_shape(v.shape[1:]), f"x{i}") for i, v in enumerate(values)]
     steps = ScanSteps(count, body=body)
     with trace.body(body), trace.over(steps):
-        carry, x = _like(initial, carries), _like(sequences, xs)
+        carry, x = like(initial, map(wrap, carries)), like(sequences, map(wrap, xs))
         result = step(carry, x, *constants)
         if not isinstance(result, tuple) or len(result) != 2:
             raise TraceError(f"scan: step must return (new carry, y), got {result!r}")
@@ -78,13 +65,8 @@ def _traced(step: Callable[..., tuple[Any, Any]], initial: Any, sequences: Any, 
     attrs = ScanAttrs(tuple(f"c{i}" for i in range(len(starts))), tuple(f"x{i}" for i in range(len(inner))),
                       tuple(f"y{i}" for i in range(len(ys))), count, reverse)
     op = trace.builder.insert(make_op(SCAN, (*starts, *inner), attrs, (body,), trace.layer))
-    return _like(result[0], op.results[: len(new)]), _like(result[1], op.results[len(new) :])
-
-
-def _like(structure: Any, values: Sequence[Value]) -> Any:
-    """``structure`` with its tensors replaced by ``values``, in order."""
-    rest = iter(values)
-    return map_tensors(lambda _: wrap(next(rest)), structure)
+    out = [wrap(v) for v in op.results]
+    return like(result[0], out[: len(new)]), like(result[1], out[len(new) :])
 
 
 def _steps(values: Sequence[Value]) -> Any:

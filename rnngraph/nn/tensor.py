@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import Any, ClassVar, NoReturn, ParamSpec, TypeAlias, TypeVar
 
@@ -33,6 +33,10 @@ class Tensor:
     def value(self) -> Value:
         """The IR value in the active trace."""
         raise NotImplementedError
+
+    def defer(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Record a call that this tensor takes part in; only symbols of a model under composition (`deferred`) do."""
+        raise TraceError(f"{self!r} is a value of a trace, in which a call runs at once")
 
     @property
     def shape(self) -> Shape:
@@ -201,7 +205,7 @@ def composable(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         for tensor in tensors_in([*args, *kwargs.values()]):
             if tensor.deferred:
-                result: R = tensor.defer(function, args, kwargs)  # type: ignore[attr-defined]
+                result: R = tensor.defer(function, args, kwargs)
                 return result
         return function(*args, **kwargs)
 
@@ -302,3 +306,25 @@ def map_tensors(f: Callable[[Tensor], Any], structure: Any) -> Any:
     if isinstance(structure, list | tuple):
         return type(structure)(map_tensors(f, v) for v in structure)
     return structure
+
+
+def like(structure: Any, tensors: Iterable[Tensor]) -> Any:
+    """``structure`` with its tensors replaced by ``tensors``, in order."""
+    rest = iter(tensors)
+    return map_tensors(lambda _: next(rest), structure)
+
+
+def composed(run: Callable[[Any], tuple[Any, ...]], given: Any) -> Any:
+    """``run(given)``, at once, or recorded when ``given`` holds tensors of a model under composition."""
+    shape: list[Any] = []
+
+    def flat(given: Any) -> tuple[Tensor, ...]:
+        result = run(given)
+        shape[:] = [result]
+        return tuple(tensors_in(list(result)))
+
+    deferred = next((t for t in tensors_in(given) if t.deferred), None)
+    if deferred is None:
+        return run(given)
+    found: Iterator[Tensor] = iter(deferred.defer(flat, (given,), {}))
+    return tuple(map_tensors(lambda _: next(found), part) for part in shape[0])

@@ -109,10 +109,9 @@ class WeightOwner:
         self._weights = {}  # here, so that a user's __init__ need not call ours
         return self
 
-    @classmethod
-    def default_name(cls) -> str:
+    def default_name(self) -> str:
         """The class's name in snake case, as Keras does it: LSTM -> lstm, SimpleRNN -> simple_rnn."""
-        return _WORD_START.sub("_", cls.__name__).lower()
+        return _WORD_START.sub("_", type(self).__name__).lower()
 
     @property
     def path(self) -> str:

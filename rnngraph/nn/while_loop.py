@@ -7,8 +7,8 @@ from typing import Any
 
 from rnngraph.ir import Dim
 from rnngraph.nn.context import active
-from rnngraph.nn.row_loop import Made, batch_of, composed, done_rows, like, row_loop
-from rnngraph.nn.tensor import Tensor, tensors_in
+from rnngraph.nn.row_loop import Made, batch_of, done_rows, row_loop
+from rnngraph.nn.tensor import Tensor, composed, like, tensors_in
 
 
 def while_loop(cond: Callable[[Any], Tensor], body: Callable[[Any], Any], state: Any, max_steps: Dim,

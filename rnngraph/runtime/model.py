@@ -65,13 +65,14 @@ class CompiledModel:
     def __init__(self, build: Build) -> None:
         self._build = build
         self._lock = Lock()
-        self._variants: dict[Variant, Program] = {Variant(): build(Variant())}
+        self._program = build(Variant())  # apart from the others: making and hashing a key takes as long as a step
+        self._variants: dict[Variant, Program] = {Variant(): self._program}
         self._kept = KeptStates() if self.program.kept else None
 
     @property
     def program(self) -> Program:
         """The variant without lengths and initial state."""
-        return self._variants[Variant()]
+        return self._program
 
     def variant(self, *, lengths: bool = False, initial_state: bool = False, mask: bool = False,
                 stream: bool = False, stateful: bool = False, packed: bool = False) -> Program:
@@ -163,10 +164,10 @@ class CompiledModel:
         order, and no step of a recurrence past a sequence's end is run. Raises InputError before anything runs when an
         input does not fit.
         """
-        plain = lengths is None and initial_state is None and mask is None and not named
-        plain = plain and not any(type(a) is PackedSequence for a in arrays)
-        if plain and self._kept is None and len(arrays) == len(self.input_names):
-            outputs = self.program.run(arrays)
+        program = self._program
+        plain = lengths is None and initial_state is None and mask is None and not named and self._kept is None
+        if plain and len(arrays) == len(program.input_names) and PackedSequence not in map(type, arrays):
+            outputs = program.run(arrays)
         else:
             outputs = self._run_named(self._by_name(arrays, named), {"lengths": lengths, "mask": mask}, initial_state)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)

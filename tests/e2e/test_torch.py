@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import rnngraph as rg
 from rnngraph.ir import Array
 from rnngraph.nn import GRU, LSTM, Bidirectional, Layer, Sequential, SimpleRNN
 from rnngraph.runtime.model import CompiledModel
-
-torch = pytest.importorskip("torch")
 
 KINDS: dict[str, tuple[Any, str, dict[str, Any], dict[str, Any]]] = {  # ours, torch's, options of each
     "lstm": (LSTM, "LSTM", {}, {}),
@@ -85,7 +84,7 @@ def check(both: Pair, x: Array, *, lengths: list[int] | None = None, seed: int |
     initial = None
     if state is not None:
         initial = {n: state[p][i] for p in parts for i, n in enumerate(m for m in names if m.endswith(p))}
-    hidden = None if state is None else torch.from_numpy(state["h"])
+    hidden: Any = None if state is None else torch.from_numpy(state["h"])
     if state is not None and len(parts) == 2:
         hidden = (hidden, torch.from_numpy(state["c"]))
     with torch.no_grad():

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import rnngraph as rg
 from rnngraph.errors import ShapeError, TraceError
@@ -28,8 +29,6 @@ from rnngraph.nn import (
 )
 from rnngraph.weights import Options, assign, extract
 from tests.nn.support import B, I, T, U, X, close, outputs, randomize, some
-
-torch = pytest.importorskip("torch")
 
 x = some(B, T, I)
 LENGTHS = np.array([2, 5, 1], np.int32)

@@ -6,7 +6,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+import torch
 
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.nn import GRU, RNN, GRUCell, SimpleRNN, SimpleRNNCell
@@ -49,7 +52,6 @@ def test_simple_rnn(units: int) -> None:
 
 def ort_run(kind: str, weights: list[Array], x: Array, **attributes: Any) -> Array:
     """Y [B,T,H] of an ONNX op with weights W, R, B in ONNX's order."""
-    onnx, ort = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     feeds = {"X": x.transpose(1, 0, 2), **{n: v[None] for n, v in zip("WRB", weights, strict=True)}}
     make, kinds = onnx.helper, onnx.TensorProto
     node = make.make_node(kind, list(feeds), ["Y"], hidden_size=weights[1].shape[1], **attributes)
@@ -81,7 +83,6 @@ def test_onnx_runtime_clips_a_simple_rnn_alike() -> None:
 
 
 def test_torch_resets_after_the_matmul() -> None:
-    torch = pytest.importorskip("torch")
     layer = filled(GRU(6, return_sequences=True), 5)
     module, x = torch.nn.GRU(5, 6, batch_first=True), some(3, 8, 5)
 

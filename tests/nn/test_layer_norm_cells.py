@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import rnngraph as rg
 from rnngraph.errors import TraceError
@@ -160,7 +161,6 @@ def test_weights_are_in_the_order_of_keras() -> None:
 
 def test_as_pytorchs_layer_norm_lstm() -> None:
     """The cell of PyTorch's benchmarks/fastrnns, from its equations and torch's own layer norm."""
-    torch = pytest.importorskip("torch")
     layer = filled(RNN(LayerNormLSTMCell(6, use_bias=False, epsilon=1e-5), return_sequences=True), 5)
     w = {n: torch.from_numpy(v.copy()).double() for n, v in layer.weights.items()}
     x = some(3, 8, 5)

@@ -6,7 +6,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+import torch
 
 import rnngraph as rg
 from rnngraph.errors import ShapeError, TraceError
@@ -83,7 +86,6 @@ def test_in_a_stack_of_cells() -> None:
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_torch_projects_alike(layers: int, bidirectional: bool) -> None:
-    torch = pytest.importorskip("torch")
     torch.manual_seed(layers)
     module = torch.nn.LSTM(5, 7, layers, batch_first=True, bidirectional=bidirectional, proj_size=3)
     stack: list[Any] = []
@@ -116,7 +118,6 @@ def test_torch_projects_alike(layers: int, bidirectional: bool) -> None:
 
 def ort_lstm(cell: LSTMCell, weights: dict[str, Array], x: Array, **attributes: Any) -> tuple[Array, Array, Array]:
     """Y [T,B,H], Y_h, Y_c of ONNX Runtime's LSTM with a cell's weights, gates i, o, f, c."""
-    onnx, ort = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     u = cell.units
 
     def onnx_order(v: Array) -> Array:

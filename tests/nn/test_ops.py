@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import evaluate
@@ -85,7 +86,6 @@ def test_against_numpy(f: Callable[[Any], Any], expected: Array) -> None:
     ("hard_sigmoid", "hardsigmoid"),
 ])
 def test_activations_against_torch(name: str, reference: str) -> None:
-    torch = pytest.importorskip("torch")
     expected = getattr(torch.nn.functional, reference)(torch.from_numpy(wide)).numpy()
     close(result(ACTIVATIONS[name]), expected, 3e-6)  # the constants of selu and gelu are float32
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rnngraph.nn import GRU, LSTM, Bidirectional, Layer, Sequential, SimpleRNN
 from tests.nn.support import B, I, T, U, close, outputs, some
-
-torch = pytest.importorskip("torch")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 TOLERANCE = 1e-6

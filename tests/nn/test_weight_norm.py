@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rnngraph.ir import parse
 from rnngraph.nn import RNN, WeightNormLSTMCell
@@ -40,9 +41,8 @@ def test_against_numpy(arguments: dict[str, Any], options: Options, units: int) 
 
 @pytest.mark.parametrize("proj_size", [0, 3])
 def test_as_pytorchs_weight_norm(proj_size: int) -> None:
-    torch = pytest.importorskip("torch")
     torch.manual_seed(1)
-    module = torch.nn.LSTM(5, 6, batch_first=True, proj_size=proj_size).double()
+    module: Any = torch.nn.LSTM(5, 6, batch_first=True, proj_size=proj_size).double()
     names = ["weight_ih_l0", "weight_hh_l0", *(["weight_hr_l0"] if proj_size else [])]
     for name in names:
         torch.nn.utils.parametrizations.weight_norm(module, name, dim=0)

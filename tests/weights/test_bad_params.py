@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rnngraph.errors import ConversionError, RnngraphError
 from rnngraph.weights import FORMATS, CellWeights, Options, RecurrentWeights, load
@@ -103,7 +104,6 @@ def test_messages(make: Any, message: str) -> None:
 
 
 def test_torch_tensors_that_want_gradients() -> None:
-    torch = pytest.importorskip("torch")
     module = torch.nn.GRU(3, 2)
     w = load(dict(module.named_parameters()), "torch")
     assert w.mode == "gru"

@@ -65,7 +65,7 @@ class DeviceLayer(Layer):
         self.device = _device(f"layer {self.path!r}", device)
 
     @property
-    def input_dtype(self) -> str:  # type: ignore[override]
+    def input_dtype(self) -> str:
         """The dtype of the input: the layer's."""
         return self.layer.input_dtype
 

@@ -8,7 +8,6 @@ from typing import Any
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.nn import ops
 from rnngraph.nn.activations import ACTIVATIONS
-from rnngraph.nn.canonical import RecurrentStack
 from rnngraph.nn.cell import Cell
 from rnngraph.nn.core_layers import Activation, Dense, Dropout, Embedding, LayerNormalization
 from rnngraph.nn.layer import Layer
@@ -43,7 +42,7 @@ class TimeDistributed(Layer):
         self.layer = layer
 
     @property
-    def input_dtype(self) -> str:  # type: ignore[override]
+    def input_dtype(self) -> str:
         """The dtype of the input: the layer's."""
         return self.layer.input_dtype
 
@@ -78,7 +77,8 @@ def _on_last_axis(layer: Layer, rank: int) -> bool:
 
 def _recurs(owner: WeightOwner) -> bool:
     """Whether there is a recurrence in it."""
-    return isinstance(owner, Cell | RecurrentStack) or any(_recurs(child) for child in owner.children().values())
+    own = isinstance(owner, Cell) or (isinstance(owner, Layer) and owner.recurrent_depth > 0)
+    return own or any(_recurs(child) for child in owner.children().values())
 
 
 def _turned(x: Tensor) -> Tensor:

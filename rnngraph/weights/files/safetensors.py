@@ -11,6 +11,7 @@ import math
 import os
 import struct
 from collections.abc import Iterable, Mapping
+from io import BufferedReader
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -25,7 +26,7 @@ HEADER_LIMIT = 8 * 2**20  # some 80 000 arrays; a longer header is no file of re
 METADATA = "__metadata__"
 
 
-def read(file: BinaryIO) -> dict[str, Array]:
+def read(file: BufferedReader) -> dict[str, Array]:
     """The arrays, in the order of the header; ImportModelError where the file breaks the format."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
@@ -38,7 +39,7 @@ def read(file: BinaryIO) -> dict[str, Array]:
     header = _parse(file.read(length))
     entries = {name: _entry(name, entry) for name, entry in header.items() if name != METADATA}
     data = bytearray(size - 8 - length)
-    if file.readinto(data) != len(data):  # type: ignore[attr-defined]
+    if file.readinto(data) != len(data):
         raise ImportModelError("the file became shorter while it was read")
     _check_cover(entries, len(data))
     return {name: _array(name, *entry, data) for name, entry in entries.items()}

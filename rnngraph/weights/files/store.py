@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,7 +41,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Array]:
             raise ImportModelError(f"{os.fspath(path)}: {e}") from None
 
 
-def _reader(start: bytes) -> Callable[[BinaryIO], dict[str, Array]]:
+def _reader(start: bytes) -> Callable[[BufferedReader], dict[str, Array]]:
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return npz.read
     return mxnet.read if mxnet.is_params(start) else safetensors.read
