@@ -63,6 +63,10 @@ def test_row(system: str, there: str, code: str) -> None:
     for statement in statements:
         exec(statement, scope)
     result = eval(last, scope)
+    if isinstance(result, bool):
+        assert result
+    if isinstance(result, np.ndarray):
+        assert np.isfinite(result).all()
     if isinstance(result, nn.Cell):
         result = nn.RNN(result, return_sequences=True)
     if isinstance(result, nn.Model):

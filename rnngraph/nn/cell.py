@@ -75,6 +75,11 @@ class Cell(WeightOwner):
         return States.of(self)
 
     @property
+    def output_shape(self) -> IntShape:
+        """The output's shape without the batch: the first state's, with `output_size` as its last dim."""
+        return (*self.states.shapes[0][:-1], self.output_size)
+
+    @property
     def output_size(self) -> int:
         """The features of the output: by default those of the first state. A cell whose output differs says so."""
         return self.states.shapes[0][-1]

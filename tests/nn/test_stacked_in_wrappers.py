@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import rnngraph as rg
+from rnngraph import nn
 from rnngraph.nn import (
     RNN,
     AttentionCell,
@@ -64,3 +66,21 @@ def test_attention_over_a_memory_of_a_stack() -> None:
     graph = trace(Model([given, memory], layer(given, constants=memory)))
     assert graph.outputs[0].shape == ("batch", 8)
     assert layer.weights["query_kernel"].shape == (3, 4)
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_zoneout_of_the_output_of_an_image_cell(layout: str, stacked: bool) -> None:
+    """The output before is an image in the cell's own layout; outside of training the numbers are the plain cell's."""
+    shape = (2, 6, 5) if layout == "channels_first" else (6, 5, 2)
+    cell = nn.ConvLSTMCell(2, 4, 3, padding="same", data_format=layout, input_shape=shape)
+    inner = nn.StackedCells([cell]) if stacked else nn.ResidualCell(cell, lambda x, y: y)
+    x = np.random.default_rng(0).standard_normal((2, 3, *shape)).astype(np.float32)
+    given = rg.Input(("batch", "time", *shape))
+    zoned = nn.RNN(nn.ZoneoutCell(inner, zoneout_outputs=0.2), return_sequences=True)
+    got = np.asarray(rg.compile(zoned, given)(x))
+    plain = nn.RNN(nn.ConvLSTMCell(2, 4, 3, padding="same", data_format=layout), return_sequences=True)
+    plain.build((None, None, *shape))
+    plain.set_weights(list(zoned.weights.values()))
+    np.testing.assert_allclose(got, np.asarray(rg.compile(plain, given)(x)), rtol=0, atol=1e-6)
+    assert rg.trace(zoned, given, training=True).outputs[0].shape == ("batch", "time", *got.shape[2:])

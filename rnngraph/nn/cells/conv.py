@@ -70,6 +70,11 @@ class ImageCell(Cell):
         return {name: self.state_shape for name in self.state_names}
 
     @property
+    def output_shape(self) -> IntShape:
+        spatial, _ = self.input_dims(self.states.shapes[0])
+        return (self.output_size, *spatial) if self.channels_first else (*spatial, self.output_size)
+
+    @property
     def output_size(self) -> int:
         return self.filters
 

@@ -26,6 +26,10 @@ class StackedCells(Cell):
                 for name, shape in zip(States.of(cell).names, States.of(cell).shapes, strict=True)}
 
     @property
+    def output_shape(self) -> IntShape:
+        return self.cells[-1].output_shape
+
+    @property
     def output_size(self) -> int:
         return self.cells[-1].output_size
 

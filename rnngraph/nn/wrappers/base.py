@@ -11,6 +11,7 @@ from rnngraph.ir import Value
 from rnngraph.nn import ops
 from rnngraph.nn.cell import Cell, States
 from rnngraph.nn.context import active
+from rnngraph.nn.initializers import IntShape
 from rnngraph.nn.loop import Loop, scanned
 from rnngraph.nn.tensor import Tensor, wrap
 
@@ -35,6 +36,11 @@ class CellWrapper(Cell):
     @property
     def state_size(self) -> Any:
         return self.cell.state_size
+
+    @property
+    def output_shape(self) -> IntShape:
+        shape = self.cell.output_shape
+        return shape if self.output_size == self.cell.output_size else (*shape[:-1], self.output_size)
 
     @property
     def output_size(self) -> int:

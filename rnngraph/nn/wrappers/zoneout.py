@@ -56,8 +56,7 @@ class ZoneoutCell(CellWrapper):
         if self.output_rate == 0.0:
             return self.cell.state_size
         states = self.cell.states
-        output = (*states.shapes[0][:-1], self.cell.output_size)
-        return {**dict(zip(states.names, states.shapes, strict=True)), "prev_output": output}
+        return {**dict(zip(states.names, states.shapes, strict=True)), "prev_output": self.cell.output_shape}
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         names = self.cell.states.names
