@@ -51,11 +51,17 @@ def attrs_of(conv: Op) -> ConvAttrs:
     return conv.attrs
 
 
+def has_grid(conv: Op) -> bool:
+    """Whether the sizes of the image, and the zeros around it, are numbers."""
+    a = attrs_of(conv)
+    return all(isinstance(d, int) for d in (*conv.operands[0].shape[-1 - len(a.strides) : -1], *a.low, *a.high))
+
+
 def taps(conv: Op) -> list[tuple[int, ...]]:
     """Where each tap of the kernel looks, from the place of the output (at stride 1)."""
     a = attrs_of(conv)
     kernel = [int(d) for d in conv.operands[1].shape[: len(a.strides)]]
-    return [tuple(t * d - lo for t, d, lo in zip(tap, a.dilation, a.low, strict=True))
+    return [tuple(t * d - int(lo) for t, d, lo in zip(tap, a.dilation, a.low, strict=True))
             for tap in product(*map(range, kernel))]
 
 
@@ -66,7 +72,7 @@ def grid_of(conv: Op) -> Grid:
     sizes = []
     for axis, (n, lo, s, m) in enumerate(zip(data, a.low, a.strides, out, strict=True)):
         reach = max(tap[axis] for tap in taps(conv))
-        sizes.append(max(n + lo, (m - 1) * s + reach + 1, (m - 1) * s + 1))
+        sizes.append(max(n + int(lo), (m - 1) * s + reach + 1, (m - 1) * s + 1))
     return Grid(data, tuple(sizes))
 
 

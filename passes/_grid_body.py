@@ -29,7 +29,7 @@ from rnngraph.ir.ops import (
     YieldAttrs,
     is_elementwise,
 )
-from rnngraph.passes._grid import Grid, as_matmul, cropped, grid_of, keeps_size, padded, spatial
+from rnngraph.passes._grid import Grid, as_matmul, cropped, grid_of, has_grid, keeps_size, padded, spatial
 from rnngraph.rewrite import Miss
 from rnngraph.rewrite.scan_edit import prune
 
@@ -60,6 +60,9 @@ def find(scan: Op) -> Plan | Miss:
     """Whether the body can move to a grid, or the first reason why not."""
     s = Scan(scan)
     convs = tuple(op for op in s.body.body if op.opdef is CONV)
+    if missing := [conv for conv in convs if not has_grid(conv)]:
+        return Miss(f"the image {missing[0].operands[0].type} of a convolution in a step has no fixed size",
+                    missing[0].layer)
     data = spatial(convs[0])
     for conv in convs:
         x, kernel = conv.operands

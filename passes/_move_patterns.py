@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from rnngraph.ir import Builder, Op, Scan, Value, grid_ops, ops
+from rnngraph.ir import Builder, Dim, Op, Scan, Value, dims, grid_ops, ops
 from rnngraph.ir.ops import AxisAttrs, BroadcastAttrs, ConcatAttrs, ReshapeAttrs, SliceAttrs
 from rnngraph.passes._scalar_patterns import ELEMENTWISE, producer
 from rnngraph.rewrite import Pattern, pattern
 
 Values = Sequence[Value] | None
+
+
+def _from_end(start: Dim) -> bool:
+    return isinstance(start, int) and start < 0
 
 
 @pattern(ops.RESHAPE)
@@ -62,7 +66,7 @@ def slice_of_everything(op: Op, b: Builder) -> Values:
     a = op.attrs
     assert isinstance(a, SliceAttrs)
     dim = x.shape[a.axis]
-    start = a.start + dim if isinstance(dim, int) and a.start < 0 else a.start
+    start = dims.add(a.start, dim) if isinstance(a.start, int) and a.start < 0 and isinstance(dim, int) else a.start
     step = 1 if a.size == 1 else a.step
     if start == 0 and step == 1 and a.size == dim:
         return [x]
@@ -80,10 +84,13 @@ def slice_of_slice(op: Op, b: Builder) -> Values:
     if inner is None or not isinstance(inner.attrs, SliceAttrs) or inner.attrs.axis != outer.axis:
         return None
     first = inner.attrs
-    if outer.start < 0:
-        return None  # from the end of a symbolic size: the two starts do not add up
-    start = first.start + outer.start * first.step
-    if first.start < 0 <= start:
+    if _from_end(outer.start):
+        return None  # of a symbolic size: the two starts do not add up
+    end = dims.add(outer.start, dims.mul(dims.sub(outer.size, 1), outer.step), 1)
+    if not dims.is_nonnegative(dims.sub(first.size, end)):
+        return None  # whether the outer slice fits is checked at run time
+    start = dims.add(first.start, dims.mul(outer.start, first.step))
+    if _from_end(first.start) and not _from_end(start):
         return None
     return [b.slice(inner.operands[0], outer.axis, start, outer.size, first.step * outer.step)]
 
@@ -99,7 +106,7 @@ def slice_of_concat(op: Op, b: Builder) -> Values:
     axis = inner.attrs.axis
     if axis != a.axis:
         return [b.concat([b.slice(v, a.axis, a.start, a.size, a.step) for v in inner.operands], axis)]
-    if a.step != 1 or a.start < 0 or not isinstance(a.size, int) or a.size == 0:
+    if a.step != 1 or not isinstance(a.start, int) or a.start < 0 or not isinstance(a.size, int) or a.size == 0:
         return None
     pieces, at = list[Value](), 0
     for v in inner.operands:
@@ -125,7 +132,7 @@ def slice_of_broadcast(op: Op, b: Builder) -> Values:
     x = inner.operands[0]
     if a.axis in axes:
         x = b.slice(x, axes.index(a.axis), a.start, a.size, a.step)
-    elif not isinstance(op.operands[0].shape[a.axis], int):
+    elif not all(isinstance(d, int) for d in (op.operands[0].shape[a.axis], a.start, a.size)):
         return None  # whether a slice fits a symbolic size is checked at run time: keep it
     return [b.broadcast(x, op.result.shape, axes)]
 
@@ -153,7 +160,7 @@ def concat_of_slices(op: Op, b: Builder) -> Values:
     for v in op.operands:
         inner = producer(v, ops.SLICE)
         a = inner.attrs if inner is not None else None
-        here = a if isinstance(a, SliceAttrs) and a.axis == axis and a.step == 1 and a.start >= 0 else None
+        here = a if isinstance(a, SliceAttrs) and a.axis == axis and a.step == 1 and not _from_end(a.start) else None
         source = inner.operands[0] if inner is not None and here is not None else v
         joined = _join(*runs[-1], source, here) if runs else None
         if joined is not None:
@@ -169,9 +176,9 @@ def _join(x: Value, left: SliceAttrs | None, y: Value, right: SliceAttrs | None)
     """The slice that two neighbouring slices of one value make together."""
     if x is not y or left is None or right is None:
         return None
-    if not isinstance(left.size, int) or not isinstance(right.size, int) or left.start + left.size != right.start:
+    if dims.add(left.start, left.size) != right.start:
         return None
-    return replace(left, size=left.size + right.size)
+    return replace(left, size=dims.add(left.size, right.size))
 
 
 @pattern(ops.RESHAPE)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rnngraph.ir import Block, Builder, Graph, Op, Scan, Value
+from rnngraph.ir.dims import evaluate, symbols_of
 from rnngraph.ir.grid_ops import CONV
 from rnngraph.ir.ops import BROADCAST, CAST, CONST, MATMUL, SLICE, BroadcastAttrs, SliceAttrs, is_elementwise
 from rnngraph.rewrite import Miss, Pass, PassContext
@@ -53,7 +54,8 @@ class HoistInputProjection(Pass):
                                    "end")
             return True
         batch = next((v.shape[1] for v in s.xs if v.type.rank == 3), None)
-        rows = context.dims.get(batch) if isinstance(batch, str) else batch
+        known = batch is not None and symbols_of(batch) <= context.dims.keys()
+        rows = evaluate(batch, context.dims) if batch is not None and known else None
         if rows is None or rows <= self.max_batch or not _recurrent(s):
             return False
         if find(op, self.min_steps)[0].projections:

@@ -9,7 +9,7 @@ from rnngraph.ir import Builder, Graph, Op, Value
 from rnngraph.ir.grid_ops import CONV
 from rnngraph.ir.ops import BROADCAST, SLICE, BroadcastAttrs, SliceAttrs, is_elementwise
 from rnngraph.passes import _grid_body as body
-from rnngraph.passes._grid import Grid, as_matmul, attrs_of, cropped, grid_of, keeps_size, padded
+from rnngraph.passes._grid import Grid, as_matmul, attrs_of, cropped, grid_of, has_grid, keeps_size, padded
 from rnngraph.rewrite import Miss, Pass, PassContext
 from rnngraph.rewrite.scan_edit import sweep
 
@@ -39,6 +39,9 @@ class LowerConv(Pass):
                                               f"of {_by(plan.grid.sizes)} cells, {_by(plan.grid.data)} of them data")
         for op in graph.block.body:
             if op.opdef is CONV and op.parent is not None:
+                if not has_grid(op):
+                    context.missed(Miss(f"the image {op.operands[0].type} has no fixed size", op.layer))
+                    continue
                 if op.result.uses:
                     images.lower(op)
                     context.applied(op.layer, f"the convolution of {op.operands[0].type} by {op.operands[1].type} "

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from rnngraph.errors import PassError, SelectionError
-from rnngraph.ir import RNN, SCAN, Dim, Dims, Graph, Op, Rnn, Scan
+from rnngraph.ir import RNN, SCAN, Dims, Graph, Op, Rnn, Scan
+from rnngraph.ir.dims import evaluate, symbols_of
 from rnngraph.ir.ops import CONST
+from rnngraph.ir.sizes import expressions, sizes_for
 from rnngraph.rewrite import Pass, PassContext
 
 DEFAULT_STEPS, DEFAULT_SIZE = 100, 1
@@ -117,14 +119,17 @@ def _none(op: Op, context: PassContext, candidates: tuple[Any, ...]) -> str:
 
 
 def expected_dims(graph: Graph, known: Dims) -> Dims:
-    """Sizes for every symbol: the caller's, else 100 for the steps of a scan or rnn and 1 for the rest."""
-    steps: set[Dim] = set()
+    """Sizes for every symbol: the caller's, else 100 for the steps of a scan or rnn and 1 for the rest, or more where
+    that would make a computed size 0. Computed sizes are there as well, at least 1."""
+    steps: set[str] = set()
     for op in graph.walk():
         if op.opdef is SCAN:
-            steps.add(Scan(op).attrs.steps)
+            steps |= symbols_of(Scan(op).attrs.steps)
         elif op.opdef is RNN:
-            steps.add(Rnn(op).x.shape[0])
-    return {s: known.get(s, DEFAULT_STEPS if s in steps else DEFAULT_SIZE) for s in graph.symbols()}
+            steps |= symbols_of(Rnn(op).x.shape[0])
+    usual = {s: DEFAULT_STEPS if s in steps else DEFAULT_SIZE for s in graph.symbols()}
+    sizes = sizes_for(graph, usual, {s: n for s, n in known.items() if s in usual})
+    return sizes | {d: max(1, evaluate(d, sizes)) for d in expressions(graph)}
 
 
 def _duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rnngraph.backends.llvm.layout import ALIGN, aligned
 from rnngraph.errors import CompileError
-from rnngraph.ir import BOOL, F32, Array, Dims, Interpreter, Op, Value, resolve
+from rnngraph.ir import BOOL, F32, Array, Dim, Dims, Interpreter, Op, Value, resolve
 from rnngraph.ir.ops import AxisAttrs, ConcatAttrs, ConstAttrs, TransposeAttrs
 from rnngraph.phases.memory import MemoryPlan, Where
 from rnngraph.phases.stages import Stage
@@ -103,13 +103,14 @@ class Arrays:
         self.views.run_op(op)
         return self.views.env[op.result]
 
-    def _inside(self, v: Value, op: Op, container: Array, offset: int) -> Array:
+    def _inside(self, v: Value, op: Op, container: Array, offset: Dim) -> Array:
         """Where the operand ``v`` of ``op`` lies within the array of the op's result."""
         a = op.attrs
         if isinstance(a, ConcatAttrs):
             size = resolve(v.shape, self.dims)[a.axis]
             index = [slice(None)] * container.ndim
-            index[a.axis] = slice(offset, offset + size)
+            (start,) = resolve((offset,), self.dims)
+            index[a.axis] = slice(start, start + size)
             return container[tuple(index)]
         if isinstance(a, TransposeAttrs):
             return container.transpose(np.argsort(a.perm))

@@ -20,7 +20,7 @@ from rnngraph.backends.llvm.layout import Tiling, aligned
 from rnngraph.backends.llvm.pool import Job, records
 from rnngraph.backends.llvm.tasks import Planner, Record, Share
 from rnngraph.errors import CompileError
-from rnngraph.ir import Array, Dims, Op, Value, resolve
+from rnngraph.ir import Array, Dim, Dims, Op, Value, resolve
 from rnngraph.ir.grid_ops import PadAttrs
 from rnngraph.ir.ops import ConcatAttrs
 from rnngraph.phases.instances import Source
@@ -31,7 +31,7 @@ ROW_PAD = 16
 NOTHING: Mapping[int, int] = {}
 PlanKey: TypeAlias = tuple[tuple[str, int], ...]
 
-Copy = tuple[Value, Value, int]  # a part, the join that it is copied into, its place
+Copy = tuple[Value, Value, Dim]  # a part, the join that it is copied into, its place
 
 
 @dataclass(slots=True)
@@ -298,14 +298,15 @@ class Plan:
         assert op is not None
         return self.copy(self._part(self.arrays.get(join), op, part, offset), self.arrays.get(part))
 
-    def _part(self, container: Array, op: Op, part: Value, offset: int) -> Array:
+    def _part(self, container: Array, op: Op, part: Value, offset: Dim) -> Array:
         if isinstance(op.attrs, PadAttrs):
-            sizes = resolve(part.shape, self.dims)
-            return container[tuple(slice(lo, lo + n) for lo, n in zip(op.attrs.low, sizes, strict=True))]
+            low, sizes = resolve(op.attrs.low, self.dims), resolve(part.shape, self.dims)
+            return container[tuple(slice(lo, lo + n) for lo, n in zip(low, sizes, strict=True))]
         assert isinstance(op.attrs, ConcatAttrs)
         axis = op.attrs.axis
         index = [slice(None)] * container.ndim
-        index[axis] = slice(offset, offset + resolve(part.shape, self.dims)[axis])
+        start, size = resolve((offset, part.shape[axis]), self.dims)
+        index[axis] = slice(start, start + size)
         return container[tuple(index)]
 
     def after(self, stage: int) -> list[Record]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rnngraph.backends.llvm.cost import LAUNCH, Machine, seconds, sizes_of
 from rnngraph.backends.llvm.pool import available_cores, barrier
-from rnngraph.ir import Array, Dims
+from rnngraph.ir import Array, Dims, resolve
 from rnngraph.phases.gangs import Gang
 from rnngraph.phases.stages import Stage
 
@@ -212,7 +212,7 @@ class Planner:
         dim = self.gangs[k].steps
         if dim is None:
             return 1
-        return self.runner.dims[dim] if isinstance(dim, str) else dim
+        return resolve((dim,), self.runner.dims)[0]
 
     def shares(self, s: int, team: Sequence[int]) -> list[Share]:
         """Split one stage over a team by rows or by lanes, whichever is estimated to be faster."""

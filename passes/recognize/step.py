@@ -209,10 +209,10 @@ def _pieces(view: View) -> Iterator[View]:
         a = op.attrs
         if isinstance(a, ops.SliceAttrs) and a.axis == last and a.step == 1:
             dim = op.operands[0].shape[last]
-            if isinstance(dim, int):
+            if isinstance(dim, int) and isinstance(a.start, int):
                 yield from _pieces(view.of(op.operands[0], a.start if a.start >= 0 else dim + a.start))
                 return
-        if isinstance(a, ops.ConcatAttrs) and a.axis == last:
+        if isinstance(a, ops.ConcatAttrs) and a.axis == last and isinstance(op.result.shape[last], int):
             at = 0
             for part in op.operands:
                 width = part.shape[last]
@@ -230,6 +230,8 @@ def _rectangle(weight: Value, row: int, rows: int, col: int, cols: int) -> tuple
     while (op := weight.op) is not None:
         a, dims = op.attrs, op.operands[0].shape if op.operands else ()
         if isinstance(a, ops.SliceAttrs) and a.step == 1 and isinstance(dim := dims[a.axis], int):
+            if not isinstance(a.start, int):
+                break
             start = a.start if a.start >= 0 else dim + a.start
             weight = op.operands[0]
             row, col = (row + start, col) if a.axis == 0 else (row, col + start)

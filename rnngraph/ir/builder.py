@@ -99,7 +99,7 @@ class Builder:
             return values[0]
         return self.op(ops.CONCAT, *values, attrs=ops.ConcatAttrs(axis % values[0].type.rank))
 
-    def slice(self, x: Value, axis: int, start: int, size: Dim, step: int = 1) -> Value:
+    def slice(self, x: Value, axis: int, start: Dim, size: Dim, step: int = 1) -> Value:
         axis %= x.type.rank
         if start == 0 and step == 1 and size == x.shape[axis]:
             return x

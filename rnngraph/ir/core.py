@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rnngraph.errors import IRError
+from rnngraph.ir.dims import is_symbol
 from rnngraph.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -249,8 +250,8 @@ class Graph:
         yield from self.block.walk()
 
     def symbols(self) -> list[str]:
-        """The symbolic dims of the inputs, in order of appearance."""
-        found: Sequence[str] = [d for v in self.inputs for d in v.shape if isinstance(d, str)]
+        """The symbols among the dims of the inputs, in order of appearance."""
+        found: Sequence[str] = [d for v in self.inputs for d in v.shape if isinstance(d, str) and is_symbol(d)]
         return list(dict.fromkeys(found))
 
     def to_networkx(self) -> nx.MultiDiGraph:

@@ -9,8 +9,9 @@ import numpy as np
 
 from rnngraph.errors import InputError
 from rnngraph.ir.core import Block, Graph, Op, Value
+from rnngraph.ir.dims import is_symbol, symbols_of
 from rnngraph.ir.opdef import Array
-from rnngraph.ir.types import Dims, DType, TensorType
+from rnngraph.ir.types import Dims, DType, TensorType, size_of
 
 
 class Interpreter:
@@ -57,7 +58,18 @@ def bind_dims(types: Mapping[str, TensorType], arrays: Mapping[str, Array]) -> D
                 raise InputError(f"input {name!r}: dim {want!r} is {got} here but {dims[want]} in {origin[want]!r}")
             else:
                 origin.setdefault(want, name)
+    for dim in origin:
+        if not is_symbol(dim):
+            _check_computed(dim, dims, origin)
     return dims
+
+
+def _check_computed(dim: str, dims: Dims, origin: Mapping[str, str]) -> None:
+    """InputError when an input's computed dim has another size than its symbols say."""
+    known = {s: dims[s] for s in symbols_of(dim) if s in dims}
+    if known.keys() == symbols_of(dim) and (want := size_of(dim, known)) != dims[dim]:
+        where = ", ".join(f"{s} = {n} (input {origin[s]!r})" for s, n in sorted(known.items()))
+        raise InputError(f"input {origin[dim]!r}: dim {dim} is {dims[dim]}, expected {want} for {where}")
 
 
 def evaluate(graph: Graph, inputs: Mapping[str, Array], *, float64: bool = False) -> dict[str, Array]:

@@ -1,6 +1,6 @@
 """Ops on grids: convolution, and what it becomes in a loop: zero padding and shifted rows.
 
-Channels are the last axis. Spatial dims are integers; a convolution with padding on a symbolic size has no fixed grid.
+Channels are the last axis. Spatial dims may be symbolic, as may be the zeros around them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from math import prod
 
 import numpy as np
 
+from rnngraph.ir import dims as sizes
 from rnngraph.ir import typing as rules
 from rnngraph.ir.core import Op
 from rnngraph.ir.opdef import Array, Attrs, Cost, EvalContext, OpDef, Types, elementwise_cost, traffic
-from rnngraph.ir.types import Dims, Shape, numel
+from rnngraph.ir.types import Dims, Shape, numel, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,8 @@ class ConvAttrs(Attrs):
     """Per spatial axis: the stride, the zeros in front (``low``) and behind (``high``), and the distance of taps."""
 
     strides: tuple[int, ...]
-    low: tuple[int, ...]
-    high: tuple[int, ...]
+    low: Shape
+    high: Shape
     dilation: tuple[int, ...]
     groups: int = 1
 
@@ -33,8 +34,8 @@ class ConvAttrs(Attrs):
 class PadAttrs(Attrs):
     """Per axis: how many zeros stand in front and behind."""
 
-    low: tuple[int, ...]
-    high: tuple[int, ...]
+    low: Shape
+    high: Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,11 @@ class ShiftRowsAttrs(Attrs):
 # --- conv -------------------------------------------------------------------------------------------------------
 
 
-def conv_sizes(sizes: Sequence[int], kernel: Sequence[int], a: ConvAttrs) -> tuple[int, ...]:
-    """The spatial sizes of a convolution's result; below 1 where the kernel does not fit."""
-    return tuple((n + lo + hi - d * (k - 1) - 1) // s + 1 for n, k, s, lo, hi, d
-                 in zip(sizes, kernel, a.strides, a.low, a.high, a.dilation, strict=True))
+def conv_sizes(spatial: Shape, kernel: Sequence[int], a: ConvAttrs) -> Shape:
+    """The spatial sizes of a convolution's result, (n + low + high - dilation (kernel - 1) - 1) // stride + 1; numbers
+    below 1 where the kernel does not fit."""
+    return tuple(sizes.add(sizes.floordiv(sizes.add(n, lo, hi, -d * (k - 1) - 1), s), 1) for n, k, s, lo, hi, d
+                 in zip(spatial, kernel, a.strides, a.low, a.high, a.dilation, strict=True))
 
 
 def _conv_type(types: Types, a: ConvAttrs) -> Types:
@@ -72,14 +74,14 @@ def _conv_type(types: Types, a: ConvAttrs) -> Types:
         raise rules.fail("conv", f"a kernel {kernel} takes [batch, {n} spatial dims, channels], got {x}")
     _check_conv_attrs(a, n)
     spatial, channels = x.shape[-1 - n : -1], x.shape[-1]
-    if any(not isinstance(d, int) for d in (*spatial, channels)):
-        raise rules.fail("conv", f"spatial dims and channels must be integers, got {x}")
+    if not isinstance(channels, int):
+        raise rules.fail("conv", f"the number of channels must be an integer, got {x}")
     per_group, filters = _ints(kernel.shape[-2:])
     if channels != per_group * a.groups or filters % a.groups:
         raise rules.fail("conv", f"{x} has {channels} channels; the kernel {kernel} takes {per_group} in each of "
                                  f"{a.groups} group(s), and {filters} filters must be a multiple of that number")
-    out = conv_sizes(_ints(spatial), _ints(kernel.shape[:n]), a)
-    if any(d < 1 for d in out):
+    out = conv_sizes(spatial, _ints(kernel.shape[:n]), a)
+    if any(isinstance(d, int) and d < 1 for d in out):
         raise rules.fail("conv", f"the kernel {kernel} with dilation {list(a.dilation)} is larger than the padded "
                                  f"input {x}")
     return (x.with_shape((*x.shape[: -1 - n], *out, filters)),)
@@ -88,7 +90,7 @@ def _conv_type(types: Types, a: ConvAttrs) -> Types:
 def _check_conv_attrs(a: ConvAttrs, n: int) -> None:
     for name, least in (("strides", 1), ("low", 0), ("high", 0), ("dilation", 1)):
         values = getattr(a, name)
-        if len(values) != n or any(v < least for v in values):
+        if len(values) != n or any(isinstance(v, int) and v < least for v in values):
             raise rules.fail("conv", f"{name} must be {n} number(s) >= {least}, got {list(values)}")
     if a.groups < 1:
         raise rules.fail("conv", f"groups must be >= 1, got {a.groups}")
@@ -98,18 +100,21 @@ def _ints(shape: Shape) -> tuple[int, ...]:
     return tuple(d for d in shape if isinstance(d, int))
 
 
-def _conv(_: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
+def _conv(ctx: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
     """The sum over the kernel's taps of a slice of the padded input times the tap's matrix."""
     a = op.attrs
     assert isinstance(a, ConvAttrs)
     x, kernel = args
     n = kernel.ndim - 2
-    sizes = kernel.shape[:n]
-    out = conv_sizes(x.shape[-1 - n : -1], sizes, a)
+    window = kernel.shape[:n]
+    low, high = resolve(a.low, ctx.dims), resolve(a.high, ctx.dims)
+    out = resolve(op.results[0].shape[-1 - n : -1], ctx.dims)
     lead = x.ndim - n - 1
-    padded = np.pad(x, [(0, 0)] * lead + list(zip(a.low, a.high, strict=True)) + [(0, 0)])
+    padded = np.pad(x, [(0, 0)] * lead + list(zip(low, high, strict=True)) + [(0, 0)])
     total = np.zeros((*x.shape[:lead], *out, kernel.shape[-1]), x.dtype)
-    for tap in product(*map(range, sizes)):
+    if not total.size:
+        return (total,)
+    for tap in product(*map(range, window)):
         index = tuple(slice(t * d, t * d + (m - 1) * s + 1, s)
                       for t, d, m, s in zip(tap, a.dilation, out, a.strides, strict=True))
         total += _grouped(padded[(*[slice(None)] * lead, *index)], kernel[tap], a.groups)
@@ -135,19 +140,15 @@ def _conv_cost(op: Op, dims: Dims) -> Cost:
 def _pad_type(types: Types, a: PadAttrs) -> Types:
     rules.expect_count("pad", types, 1)
     (x,) = types
-    if not (len(a.low) == len(a.high) == x.rank) or any(n < 0 for n in (*a.low, *a.high)):
+    if not (len(a.low) == len(a.high) == x.rank) or any(isinstance(n, int) and n < 0 for n in (*a.low, *a.high)):
         raise rules.fail("pad", f"low and high must be {x.rank} numbers >= 0, got {list(a.low)} and {list(a.high)}")
-    out: list[int | str] = []
-    for d, lo, hi in zip(x.shape, a.low, a.high, strict=True):
-        if isinstance(d, str) and lo + hi:
-            raise rules.fail("pad", f"cannot pad the symbolic dim {d} of {x}")
-        out.append(d if isinstance(d, str) else d + lo + hi)
-    return (x.with_shape(tuple(out)),)
+    return (x.with_shape(tuple(sizes.add(d, lo, hi) for d, lo, hi in zip(x.shape, a.low, a.high, strict=True))),)
 
 
-def _pad(_: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
+def _pad(ctx: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
     assert isinstance(op.attrs, PadAttrs)
-    return (np.pad(args[0], list(zip(op.attrs.low, op.attrs.high, strict=True))),)
+    low, high = resolve(op.attrs.low, ctx.dims), resolve(op.attrs.high, ctx.dims)
+    return (np.pad(args[0], list(zip(low, high, strict=True))),)
 
 
 def _shift_type(types: Types, a: ShiftRowsAttrs) -> Types:

@@ -26,7 +26,7 @@ from rnngraph.ir.opdef import (
     round_bf16,
     traffic,
 )
-from rnngraph.ir.types import BF16, BOOL, F32, Dim, Dims, DType, Shape, TensorType, numel, resolve
+from rnngraph.ir.types import BF16, BOOL, F32, Dim, Dims, DType, Shape, TensorType, numel, resolve, size_of
 
 # --- attribute records -----------------------------------------------------------------------------------------
 
@@ -56,10 +56,10 @@ class ConcatAttrs(Attrs):
 
 @dataclass(frozen=True, slots=True)
 class SliceAttrs(Attrs):
-    """``size`` elements from ``start`` (negative: from the end) every ``step``."""
+    """``size`` elements from ``start`` (a negative number: from the end) every ``step``."""
 
     axis: int
-    start: int
+    start: Dim
     size: Dim
     step: int = 1
 
@@ -178,7 +178,8 @@ def _broadcast(ctx: EvalContext, attrs: BroadcastAttrs, args: Sequence[Array]) -
 def _slice(ctx: EvalContext, attrs: SliceAttrs, args: Sequence[Array]) -> Array:
     dim = args[0].shape[attrs.axis]
     (size,) = resolve((attrs.size,), ctx.dims)
-    start = attrs.start if attrs.start >= 0 else dim + attrs.start
+    start = attrs.start + dim if isinstance(attrs.start, int) and attrs.start < 0 else attrs.start
+    start = size_of(start, ctx.dims) if isinstance(start, str) else start
     if start < 0 or (size and start + (size - 1) * attrs.step >= dim):
         raise InputError(f"slice: start {attrs.start}, size {size} do not fit axis {attrs.axis} of size {dim}")
     index = [slice(None)] * args[0].ndim

@@ -103,6 +103,7 @@ def infer_scan(types: Types, attrs: ScanAttrs, blocks: tuple[Block, ...]) -> Typ
     for group in (attrs.carries, attrs.xs, attrs.ys):
         if len(set(group)) != len(group):
             raise ShapeError(f"scan: names within a group must differ, got {list(group)}")
+    TensorType(I32, (attrs.steps,))  # it is a size
     if len(blocks) != 1 or len(blocks[0].args) != nc + nx:
         raise ShapeError(f"scan: expected one body with {nc + nx} arguments")
     for name, t, arg in zip(names[:nc], types[:nc], blocks[0].args, strict=False):

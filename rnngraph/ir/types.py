@@ -1,8 +1,7 @@
-"""Types of IR values: a dtype and a shape whose dims are integers or named symbols."""
+"""Types of IR values: a dtype and a shape whose dims are integers, symbols, or sizes computed from symbols."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -10,13 +9,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from rnngraph.errors import ShapeError
+from rnngraph.errors import InputError, ShapeError
+from rnngraph.ir.dims import Dim as Dim
+from rnngraph.ir.dims import evaluate, is_canonical, parse
 
-Dim: TypeAlias = int | str
 Shape: TypeAlias = tuple[Dim, ...]
-Dims: TypeAlias = dict[str, int]  # what the symbols stand for in one call
-
-SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+Dims: TypeAlias = dict[str, int]  # what symbols, and sizes computed from them, stand for in one call
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +39,16 @@ F64 = DType("f64", np.dtype(np.float64), 8, "float")
 F16 = DType("f16", np.dtype(np.float16), 2, "float")
 BF16 = DType("bf16", np.dtype(np.float32), 2, "float")
 I8 = DType("i8", np.dtype(np.int8), 1, "int")
+I16 = DType("i16", np.dtype(np.int16), 2, "int")
 I32 = DType("i32", np.dtype(np.int32), 4, "int")
 I64 = DType("i64", np.dtype(np.int64), 8, "int")
+U8 = DType("u8", np.dtype(np.uint8), 1, "int")
+U16 = DType("u16", np.dtype(np.uint16), 2, "int")
+U32 = DType("u32", np.dtype(np.uint32), 4, "int")
+U64 = DType("u64", np.dtype(np.uint64), 8, "int")
 BOOL = DType("bool", np.dtype(np.bool_), 1, "bool")
-DTYPES = {d.name: d for d in (F32, F64, F16, BF16, I8, I32, I64, BOOL)}
-_FROM_NUMPY = {d.numpy: d for d in (F32, F64, F16, I8, I32, I64, BOOL)}
+DTYPES = {d.name: d for d in (F32, F64, F16, BF16, I8, I16, I32, I64, U8, U16, U32, U64, BOOL)}
+_FROM_NUMPY = {d.numpy: d for d in DTYPES.values() if d is not BF16}
 
 
 def dtype_of(array: np.ndarray | np.generic) -> DType:
@@ -63,7 +66,7 @@ MAX_DIM = 2**48  # what an address can reach
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """``f32[T,B,256]``: a dtype and a shape."""
+    """``f32[T,B,256]``: a dtype and a shape. A computed dim, as in ``f32[T+1,B]``, has its canonical text."""
 
     dtype: DType
     shape: Shape
@@ -71,11 +74,11 @@ class TensorType:
     def __post_init__(self) -> None:
         for dim in self.shape:
             if isinstance(dim, bool) or not isinstance(dim, int | str):
-                raise ShapeError(f"a dim is an int or a symbol's name, got {dim!r}")
+                raise ShapeError(f"a dim is an int, a symbol's name or an expression, got {dim!r}")
             if isinstance(dim, int) and not 0 <= dim <= MAX_DIM:
                 raise ShapeError(f"a dim is in 0..2**48, got {dim if dim < 0 else 'a larger number'}")
-            if isinstance(dim, str) and not SYMBOL.fullmatch(dim):
-                raise ShapeError(f"a symbolic dim is an identifier, got {dim!r}")
+            if isinstance(dim, str) and not is_canonical(dim):
+                raise ShapeError(f"the dim {dim!r} is spelled {parse(dim)}")
 
     @property
     def rank(self) -> int:
@@ -97,13 +100,23 @@ def _type_text(dtype: DType, shape: Shape) -> str:
 
 
 def resolve(shape: Shape, dims: Dims) -> tuple[int, ...]:
-    """The shape with every symbol replaced by its size in ``dims``."""
+    """The shape in numbers: ``dims`` has the sizes of symbols and may have those of expressions.
+
+    ShapeError for a symbol that is not in ``dims``, InputError for a size below 0.
+    """
     try:
         return tuple(dims[d] if isinstance(d, str) else d for d in shape)
-    except KeyError as e:
-        raise ShapeError(
-            f"symbol {e.args[0]!r} in shape [{','.join(map(str, shape))}] is bound by no input"
-        ) from None
+    except KeyError:
+        return tuple(size_of(d, dims) for d in shape)
+
+
+def size_of(dim: Dim, dims: Dims) -> int:
+    """The size of one dim, as `resolve`."""
+    size = evaluate(dim, dims)
+    if size < 0:
+        known = ", ".join(f"{s} = {n}" for s, n in dims.items() if isinstance(dim, str) and s in dim)
+        raise InputError(f"the size {dim} is {size} where {known}; give longer inputs")
+    return size
 
 
 def numel(shape: Shape, dims: Dims) -> int:

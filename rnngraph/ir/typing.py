@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rnngraph.errors import ShapeError
+from rnngraph.ir import dims
 from rnngraph.ir.opdef import Types
 from rnngraph.ir.types import BOOL, Dim, Shape, TensorType
 
@@ -106,23 +107,19 @@ def concat(types: Types, axis: int) -> Types:
         raise fail("concat", "expected at least one operand, got none")
     first = types[0]
     check_axis("concat", axis, first.rank)
-    total = 0
+    total: Dim = 0
     for i, t in enumerate(types):
         if t.dtype != first.dtype or t.rank != first.rank:
             raise fail("concat", f"operands must agree in dtype and rank, got {first} and {t} (operand {i})")
         for k, (x, y) in enumerate(zip(t.shape, first.shape, strict=True)):
             if k != axis and x != y:
                 raise fail("concat", f"operands must agree in dim {k}, got {first} and {t} (operand {i})")
-        dim = t.shape[axis]
-        if isinstance(dim, str):
-            if len(types) == 1:
-                return types
-            raise fail("concat", f"cannot add up the symbolic dim {dim} of operand {i} along axis {axis}")
-        total += dim
+        total = dims.add(total, t.shape[axis])
     return (first.with_shape((*first.shape[:axis], total, *first.shape[axis + 1 :])),)
 
 
-def slice_(types: Types, axis: int, start: int, size: Dim, step: int) -> Types:
+def slice_(types: Types, axis: int, start: Dim, size: Dim, step: int) -> Types:
+    """Where dims are symbolic, what is not known to be wrong is right; the call checks whether the slice fits."""
     expect_count("slice", types, 1)
     (t,) = types
     check_axis("slice", axis, t.rank)
@@ -131,29 +128,19 @@ def slice_(types: Types, axis: int, start: int, size: Dim, step: int) -> Types:
         raise fail("slice", f"step must be >= 1, got {step}")
     if isinstance(size, int) and size < 0:
         raise fail("slice", f"size must be >= 0, got {size}")
-    if isinstance(dim, int):
-        if not isinstance(size, int):
-            raise fail("slice", f"size of a slice of {dim} must be an int, got {size!r}")
-        first = start if start >= 0 else dim + start
-        if first < 0 or first + (size - 1) * step + 1 > dim + (size == 0):
-            raise fail("slice", f"start {start}, size {size}, step {step} do not fit dim {dim} of {t}")
+    first = dims.add(dim, start) if isinstance(start, int) and start < 0 else start
+    end = first if size == 0 else dims.add(first, dims.mul(dims.sub(size, 1), step), 1)
+    over = dims.sub(end, dim)
+    if (isinstance(first, int) and first < 0) or (isinstance(over, int) and over > 0):
+        raise fail("slice", f"start {start}, size {size}, step {step} do not fit dim {dim} of {t}")
     return (t.with_shape((*t.shape[:axis], size, *t.shape[axis + 1 :])),)
 
 
 def reshape(types: Types, shape: Shape) -> Types:
+    """The elements stay as many: the products of both shapes are one polynomial."""
     expect_count("reshape", types, 1)
     (t,) = types
-
-    def split(s: Shape) -> tuple[int, list[str]]:
-        number, symbols = 1, []
-        for d in s:
-            if isinstance(d, int):
-                number *= d
-            else:
-                symbols.append(d)
-        return number, sorted(symbols)
-
-    if split(t.shape) != split(shape):
+    if dims.mul(*t.shape) != dims.mul(*shape):
         raise fail("reshape", f"cannot turn {t} into [{','.join(map(str, shape))}]: sizes differ")
     return (t.with_shape(shape),)
 

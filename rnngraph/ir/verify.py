@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rnngraph.errors import IRError
 from rnngraph.ir.core import Block, Graph, Op, Value
+from rnngraph.ir.sizes import check_bound
 
 
 def verify(graph: Graph) -> None:
@@ -14,6 +15,7 @@ def verify(graph: Graph) -> None:
     names = graph.input_names
     if len(set(names)) != len(names):
         raise IRError(f"graph {graph.name!r} has two inputs of one name: {list(names)}")
+    check_bound(graph)
     _verify_acyclic(graph)
 
 

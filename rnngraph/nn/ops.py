@@ -9,18 +9,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from rnngraph.errors import TraceError
-from rnngraph.ir import DTYPES, DType, OpDef, Shape, Value
+from rnngraph.ir import DTYPES, Dim, DType, OpDef, Shape, Value, dims
 from rnngraph.ir import ops as ir_ops
+from rnngraph.ir.size_ops import IOTA, SIZE, IotaAttrs, SizeAttrs
 from rnngraph.nn.context import active
 from rnngraph.nn.convolution import conv
 from rnngraph.nn.tensor import Operand, Tensor, check_bool, composable, elementwise, matmul, operand, value_of, wrap
 
 __all__ = [
-    "abs", "argmax", "cast", "clip", "concat", "conv", "elu", "equal", "erf", "exp", "exponential", "floor", "gelu",
-    "hard_sigmoid", "hard_sigmoid_keras2", "layer_norm", "leaky_relu", "linear", "log", "logical_and",
+    "abs", "arange", "argmax", "cast", "clip", "concat", "conv", "elu", "equal", "erf", "exp", "exponential", "floor",
+    "gelu", "hard_sigmoid", "hard_sigmoid_keras2", "layer_norm", "leaky_relu", "linear", "log", "logical_and",
     "logical_not", "logical_or", "matmul", "max", "maximum", "mean", "min", "minimum", "not_equal",
-    "one_hot", "ones_like", "relu", "relu6", "reshape", "reverse", "selu", "sigmoid", "sign", "silu", "softmax",
-    "softplus", "softsign", "split", "sqrt", "square", "sum", "tanh", "transpose", "where", "zeros_like",
+    "one_hot", "ones_like", "relu", "relu6", "reshape", "reverse", "selu", "sigmoid", "sign", "silu", "size_of",
+    "softmax", "softplus", "softsign", "split", "sqrt", "square", "sum", "tanh", "transpose", "where", "zeros_like",
 ]
 
 # --- elementwise --------------------------------------------------------------------------------------------
@@ -118,9 +119,13 @@ def where(condition: Tensor, a: Operand, b: Operand) -> Tensor:
 @composable
 def cast(x: Tensor, dtype: DType | str) -> Tensor:
     """x in another dtype: an IR dtype or its name ("f32", "i32", ...)."""
+    return wrap(active().builder.cast(x.value(), _dtype("cast", dtype)))
+
+
+def _dtype(op: str, dtype: DType | str) -> DType:
     if isinstance(dtype, str) and dtype not in DTYPES:
-        raise TraceError(f"cast: expected one of {', '.join(DTYPES)}, got {dtype!r}")
-    return wrap(active().builder.cast(x.value(), DTYPES[dtype] if isinstance(dtype, str) else dtype))
+        raise TraceError(f"{op}: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+    return DTYPES[dtype] if isinstance(dtype, str) else dtype
 
 
 @composable
@@ -219,7 +224,7 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 @composable
 def concat(xs: Sequence[Tensor], axis: int = -1) -> Tensor:
-    """Tensors joined along ``axis``, whose size must be an integer in each."""
+    """Tensors joined along ``axis``, whose sizes add up: of [batch, time] and [batch, 2], [batch, time+2]."""
     if not xs:
         raise TraceError("concat: expected at least one tensor, got none")
     return wrap(active().builder.concat([value_of(x) for x in xs], _axis("concat", xs[0], axis)))
@@ -240,7 +245,43 @@ def split(x: Tensor, parts: int | Sequence[int], axis: int = -1) -> tuple[Tensor
 
 @composable
 def reshape(x: Tensor, shape: Shape) -> Tensor:
-    return wrap(active().builder.reshape(x.value(), tuple(shape)))
+    """x in another shape of as many elements, one dim of which may be -1: what is left. Dims may be computed sizes.
+
+    Raises ShapeError where the sizes differ, or where -1 is not known to be a whole number.
+
+    >>> from rnngraph.nn import Input, ops
+    >>> x = Input(("batch", "time", 64))
+    >>> ops.reshape(x, ("batch*time", 64)).shape, ops.reshape(x, ("batch", -1, 32)).shape
+    (('batch*time', 64), ('batch', '2*time', 32))
+    """
+    wanted = [dims.parse(d) for d in shape]
+    if -1 in wanted:
+        rest = dims.mul(*(d for i, d in enumerate(wanted) if i != wanted.index(-1)))
+        wanted[wanted.index(-1)] = dims.floordiv(dims.mul(*x.shape), rest)
+    return wrap(active().builder.reshape(x.value(), tuple(wanted)))
+
+
+def arange(size: Dim, dtype: DType | str = "i32") -> Tensor:
+    """dtype[size]: 0, 1, .. size-1, the numbers of the steps where ``size`` is the time of an input.
+
+    Within a layer or a function of a model, not while composing one. InputError, in a call, where they do not fit the
+    dtype.
+
+    >>> import numpy as np, rnngraph as rg
+    >>> class Countdown(rg.nn.Layer):
+    ...     def call(self, x):
+    ...         return rg.nn.ops.size_of(x.shape[1], "f32") - rg.nn.ops.arange(x.shape[1], "f32")
+    >>> rg.compile(Countdown(), rg.Input(("batch", "time", 1)))(np.zeros((1, 3, 1), np.float32))
+    array([3., 2., 1.], dtype=float32)
+    """
+    attrs = IotaAttrs(dims.parse(size), _dtype("arange", dtype))
+    return wrap(active().builder.op(IOTA, attrs=attrs))
+
+
+def size_of(dim: Dim, dtype: DType | str = "i32") -> Tensor:
+    """dtype[]: the size that a dim has in a call, as a number to compute with; see `arange`."""
+    attrs = SizeAttrs(dims.parse(dim), _dtype("size_of", dtype))
+    return wrap(active().builder.op(SIZE, attrs=attrs))
 
 
 @composable

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rnngraph.errors import TraceError
-from rnngraph.ir import DTYPES, Dim, DType, Graph, Shape, TensorType, Value
+from rnngraph.ir import DTYPES, Dim, DType, Graph, Shape, TensorType, Value, dims
 from rnngraph.nn.context import Options, Trace, activate
 from rnngraph.nn.tensor import Tensor, Traced, map_tensors, tensors_in
 from rnngraph.nn.weights import NAME
@@ -81,11 +81,15 @@ class Input(Symbol):
             raise TraceError(f"an Input's name is made of letters, digits, '_', '-' and '.', got {name!r}")
         if not isinstance(shape, tuple | list):
             raise TraceError(f"Input {name!r}: expected a shape such as ('batch', 'time', 80), got {shape!r}")
-        super().__init__(TensorType(DTYPES[dtype] if isinstance(dtype, str) else dtype, tuple(shape)))
+        super().__init__(TensorType(DTYPES[dtype] if isinstance(dtype, str) else dtype, tuple(_dim(d) for d in shape)))
         self.name = name
 
     def __repr__(self) -> str:
         return f"<Input {self.name}: {self.type}>"
+
+
+def _dim(dim: Dim) -> Dim:
+    return dims.parse(dim) if isinstance(dim, str) else dim
 
 
 def abstract_trace() -> Any:

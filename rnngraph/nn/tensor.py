@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NoReturn, ParamSpec, TypeAlias, TypeVar
 import numpy as np
 
 from rnngraph.errors import TraceError
-from rnngraph.ir import BOOL, Array, Dim, DType, OpDef, Shape, TensorType, Value
+from rnngraph.ir import BOOL, Array, Dim, DType, OpDef, Shape, TensorType, Value, dims
 from rnngraph.ir import ops as ir_ops
 from rnngraph.nn.context import Trace, active
 
@@ -254,7 +254,11 @@ def matmul(a: Operand, b: Operand) -> Tensor:
 
 @composable
 def take_slice(x: Tensor, index: object) -> Tensor:
-    """``x[index]`` for slices, integers and one ``...``; a symbolic axis takes ``:`` or an integer."""
+    """``x[index]`` for slices, integers and one ``...``.
+
+    On an axis of symbolic size a bound is a place that the axis must have, where numpy would cut it off at the end:
+    x[:, :5] has 5 steps, x[:, 2:] has time-2, and a call with fewer steps than that is an InputError.
+    """
     items = list(index) if isinstance(index, tuple) else [index]
     if Ellipsis in [i for i in items if not isinstance(i, Tensor)]:
         at = items.index(Ellipsis)
@@ -283,13 +287,25 @@ def _position(index: int, dim: Dim) -> int:
     return index % dim if isinstance(dim, int) else index
 
 
-def _range(item: slice, dim: Dim) -> tuple[int, int, int]:
-    if not isinstance(dim, int):
-        raise TraceError(f"slice: the axis of symbolic size {dim!r} takes only ':' or an integer, got {item}")
-    start, stop, step = item.indices(dim)
-    if step < 1:
-        raise TraceError(f"slice: the step must be >= 1, got {step}; use rnngraph.nn.ops.reverse")
-    return start, len(range(start, stop, step)), step
+def _range(item: slice, dim: Dim) -> tuple[Dim, Dim, int]:
+    """The start, the size and the step of a slice."""
+    step = 1 if item.step is None else item.step
+    if not isinstance(step, int) or step < 1:
+        raise TraceError(f"slice: the step must be an int >= 1, got {step!r}; use rnngraph.nn.ops.reverse")
+    if isinstance(dim, int) and not isinstance(item.start, str) and not isinstance(item.stop, str):
+        start, stop, _ = item.indices(dim)
+        return start, len(range(start, stop, step)), step
+    low, high = _bound(item.start, 0), _bound(item.stop, dim)
+    first = dims.add(dim, low) if isinstance(low, int) and low < 0 else low
+    end = dims.add(dim, high) if isinstance(high, int) and high < 0 else high
+    size = dims.ceildiv(dims.sub(end, first), step)
+    return low, max(size, 0) if isinstance(size, int) else size, step
+
+
+def _bound(given: Dim | None, default: Dim) -> Dim:
+    if isinstance(given, bool) or not isinstance(given, int | str | None):
+        raise TraceError(f"slice: a bound is an int or a dim such as 'time-1', got {given!r}")
+    return default if given is None else dims.parse(given)
 
 
 def check_bool(what: str, x: Tensor) -> None:

@@ -75,6 +75,8 @@ class LaneAnalysis:
             return [(value, off, n, 0)]
         if isinstance(op.attrs, SliceAttrs) and op.attrs.axis == len(self.rows) and op.attrs.step == 1:
             start = op.attrs.start
+            if not isinstance(start, int):
+                raise Unsupported(f"{_name(value)} is cut out at the lane {start}, which the code must know")
             if start < 0:
                 start += self.lanes_of(op.operands[0])
             return self.resolve(op.operands[0], start + off, n)

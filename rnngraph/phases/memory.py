@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from rnngraph.ir import Op, Value
+from rnngraph.ir import Dim, Op, Value
+from rnngraph.ir.dims import add
 from rnngraph.ir.grid_ops import PadAttrs
 from rnngraph.ir.ops import ConcatAttrs
 from rnngraph.phases.gangs import Gang, find_gangs, levels_of
@@ -32,7 +33,7 @@ class Placement:
     where: Where
     of: Value | None = None
     op: Op | None = None
-    offset: int = 0
+    offset: Dim = 0
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class MemoryPlan:
     """Placements, the copies that remain, and how long buffers live (in levels of the schedule)."""
 
     placements: dict[Value, Placement] = field(default_factory=dict)
-    copies: list[tuple[Value, Value, int]] = field(default_factory=list)  # (part, join, offset): written by a copy
+    copies: list[tuple[Value, Value, Dim]] = field(default_factory=list)  # (part, join, offset): written by a copy
     output_copies: list[Value] = field(default_factory=list)  # outputs that are copied from where they live
     lifetimes: dict[Value, tuple[int, int]] = field(default_factory=dict)
     gangs: list[Gang] = field(default_factory=list)
@@ -103,12 +104,11 @@ class _Planner:
             self.plan.copies.append((op.operands[0], v, 0))
             return
         assert isinstance(op.attrs, ConcatAttrs)
-        at = 0
+        at: Dim = 0
         for part in op.operands:
             if not self.claim(part, Placement(Where.INSIDE, v, op, at)):
                 self.plan.copies.append((part, v, at))
-            size = part.shape[op.attrs.axis]
-            at += size if isinstance(size, int) else 0
+            at = add(at, part.shape[op.attrs.axis])
 
     def lifetimes(self) -> None:
         """Buffers live from the level that writes them to the last level that reads them, through any view."""

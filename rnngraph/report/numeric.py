@@ -10,6 +10,7 @@ import numpy as np
 from rnngraph.errors import PassError
 from rnngraph.ir import Array, Dims, Graph, Value, evaluate, resolve
 from rnngraph.ir.bounds import integer_bounds
+from rnngraph.ir.sizes import sizes_for
 from rnngraph.rewrite import PassRecord
 
 AMPLIFIED = 8.0  # one float32 evaluation against another of the same graph: the worst seen is a ratio of 3
@@ -76,7 +77,7 @@ def deviation(got: Array, want: Array) -> tuple[float, float]:
 
 def random_inputs(graph: Graph, dims: Mapping[str, int] | None = None, seed: int = 0) -> dict[str, Array]:
     """Normal floats, coins, and integers that their users accept; symbols not in ``dims`` get small sizes."""
-    sizes: Dims = {s: SIZES[i % len(SIZES)] for i, s in enumerate(graph.symbols())} | dict(dims or {})
+    sizes = sizes_for(graph, {s: SIZES[i % len(SIZES)] for i, s in enumerate(graph.symbols())}, dims or {})
     rng = np.random.default_rng(seed)
     return {name: _random(value, sizes, rng)
             for name, value in zip(graph.input_names, graph.inputs, strict=True)}

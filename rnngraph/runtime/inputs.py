@@ -11,6 +11,7 @@ import numpy as np
 from rnngraph.errors import InputError
 from rnngraph.ir import Array, Dims, Graph, TensorType, bind_dims
 from rnngraph.ir.bounds import Bound, integer_bounds
+from rnngraph.ir.dims import evaluate, is_symbol, symbols_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class InputPlan:
         self.specs = tuple(InputSpec(n, v.type, integer_bounds(v))
                            for n, v in zip(graph.input_names, graph.inputs, strict=True))
         self.bounded = tuple(i for i, s in enumerate(self.specs) if s.bounds)
+        self.computed = tuple({d: None for s in self.specs for d in s.type.shape
+                               if isinstance(d, str) and not is_symbol(d)})  # sizes that must follow from symbols
 
     def bind(self, given: Sequence[object]) -> tuple[list[Array], Dims]:
         """Checked arrays in the specs' order, and the size of every symbol; else InputError names the input."""
@@ -93,7 +96,13 @@ class InputPlan:
             fits = len(shape) == array.ndim
             for want, got in zip(shape, array.shape, strict=False):
                 fits = fits and (want if isinstance(want, int) else dims.setdefault(want, got)) == got
-            if not fits:  # say exactly what is wrong, the slow way
-                return bind_dims({s.name: s.type for s in self.specs},
-                                 {s.name: a for s, a in zip(self.specs, arrays, strict=True)})
+            if not fits:
+                return self._say(arrays)
+        if self.computed and any(evaluate(d, {s: dims[s] for s in symbols_of(d)}) != dims[d] for d in self.computed):
+            return self._say(arrays)
         return dims
+
+    def _say(self, arrays: Sequence[Array]) -> Dims:
+        """Say exactly what is wrong with the sizes, the slow way."""
+        return bind_dims({s.name: s.type for s in self.specs},
+                         {s.name: a for s, a in zip(self.specs, arrays, strict=True)})

@@ -15,6 +15,9 @@ import numpy as np
 from rnngraph.data.packing import Array, PackedSequence, pad_packed_sequence
 from rnngraph.errors import InputError, TraceError
 from rnngraph.ir import Graph, Scan, Shape
+from rnngraph.ir.dims import is_symbol, symbols_of
+from rnngraph.ir.grid_ops import PadAttrs
+from rnngraph.ir.ops import ConcatAttrs, SliceAttrs
 from rnngraph.runtime.program import Program
 
 
@@ -102,9 +105,27 @@ def _same(a: Array | None, b: Array | None) -> bool:
     return a is b or (a is not None and b is not None and np.array_equal(a, b))
 
 
+def _check_rows(graph: Graph, batches: set[str]) -> None:
+    for op in graph.block.body:
+        if isinstance(op.attrs, SliceAttrs | ConcatAttrs | PadAttrs):
+            changed = {d for v, r in zip(op.operands, op.results * len(op.operands), strict=True)
+                       for d, e in zip(v.shape, r.shape, strict=True) if d != e}
+            if changed & batches:
+                raise TraceError(f"layer {op.layer!r}: with packed input, rows stand in the order of their lengths; "
+                                 f"expected ops that keep them, got {op.name} along the batch; pad and give lengths=")
+    for name, v in zip(graph.output_names, graph.outputs, strict=True):
+        if joined := [d for d in v.shape if d not in batches and symbols_of(d) & batches]:
+            raise TraceError(f"output {name!r} of type {v.type}: with packed input, expected the batch as an axis of "
+                             f"its own, got {joined[0]}; pad and give lengths=")
+
+
 def check_packable(graph: Graph) -> None:
-    """TraceError when a sequence is turned around whole, padding first: packed, its steps would be the wrong ones."""
+    """TraceError when a sequence is turned around whole, padding first: packed, its steps would be the wrong ones. Also
+    where rows are picked, or leave the model joined with another axis: packed, they stand in another order."""
     timed = {Scan(op).attrs.steps for op in graph.walk() if op.name == "scan" and Scan(op).lengths is not None}
+    lengths = [Scan(op).lengths for op in graph.walk() if op.name == "scan"]
+    batches = [v.shape[0] for v in lengths if v is not None]
+    _check_rows(graph, {b for b in batches if isinstance(b, str) and is_symbol(b)})
     for op in graph.block.body:
         if op.name == "reverse" and op.result.shape[getattr(op.attrs, "axis", 0)] in timed:
             raise TraceError(f"layer {op.layer!r}: with packed input, expected sequences in the order of the input, "

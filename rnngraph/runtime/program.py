@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from rnngraph.ir import Array, Dims, Graph, Value, evaluate
+from rnngraph.ir.sizes import expressions
+from rnngraph.ir.types import size_of
 from rnngraph.report import Report
 from rnngraph.runtime.inputs import InputPlan
 from rnngraph.runtime.segments import Segment, constant_of
@@ -47,6 +49,7 @@ class Program:
         self.stream: StreamPlan | None = None  # how to call it step by step, if that is what it is for
         self.kept: tuple[str, ...] = ()  # the states of stateful layers, by the names of their outputs
         self.plan = plan or InputPlan(graph)  # of the traced graph, whose layers are the user's
+        self.expressions = tuple(dict.fromkeys((*self.plan.computed, *expressions(graph))))
         self.input_names = graph.input_names
         self.output_names = graph.output_names
         slots: dict[Value, int] = {v: i for i, v in enumerate(graph.inputs)}
@@ -70,9 +73,15 @@ class Program:
         same = step.inputs == tuple(range(len(self.graph.inputs))) and list(step.outputs) == self.outputs
         return step.kernel if same else None
 
+    def sized(self, dims: Dims) -> Dims:
+        """``dims`` and the sizes that the graph computes from them; InputError when one is below 0."""
+        return {**dims, **{d: size_of(d, dims) for d in self.expressions}}
+
     def run(self, given: Sequence[object]) -> list[Array]:
         """Check the inputs (ordered as ``input_names``), run, return new arrays, ordered as ``output_names``."""
         arrays, dims = self.plan.bind(given)
+        if self.expressions:
+            dims = self.sized(dims)
         if 0 in dims.values():
             return list(evaluate(self.graph, dict(zip(self.input_names, arrays, strict=True))).values())
         if self.direct is not None:

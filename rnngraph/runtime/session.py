@@ -12,6 +12,7 @@ import numpy as np
 from rnngraph.data.chunks import chunks
 from rnngraph.errors import InputError, StreamError
 from rnngraph.ir import Array, Dims, Interpreter, resolve
+from rnngraph.ir.dims import is_symbol
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.states import State, named_states
 from rnngraph.runtime.streaming import StreamPlan
@@ -166,7 +167,7 @@ class Session:
         given = self._order(arrays, named)
         inputs = [self._program.plan.specs[k].array(a) for k, a in zip(self._own, given, strict=True)]
         steps = self._steps(inputs)
-        dims = {**self._sizes, self._plan.time: steps}
+        dims = self._program.sized({**self._sizes, self._plan.time: steps})
         if self._lengths is not None:
             spec = self._program.plan.specs[self._lengths]
             full = np.full(resolve(spec.type.shape, dims), steps, spec.type.dtype.numpy)
@@ -261,10 +262,11 @@ def _sizes(program: Program, batch: int | None, dims: Mapping[str, int]) -> Dims
     """The size of every symbol but time. StreamError when one is missing, unknown, or no size."""
     assert program.stream is not None
     time, states = program.stream.time, program.stream.states
-    known = dict.fromkeys(d for s in program.plan.specs for d in s.type.shape if isinstance(d, str) and d != time)
+    known = dict.fromkeys(d for s in program.plan.specs for d in s.type.shape
+                          if isinstance(d, str) and is_symbol(d) and d != time)
     rows = next((s.type.shape[s.batch] for s in states if s.batch is not None), None)
     sizes: dict[str, object] = dict(dims)
-    if isinstance(rows, str):
+    if isinstance(rows, str) and is_symbol(rows):
         sizes.setdefault(rows, 1 if batch is None else batch)
     got = sizes.get(rows) if isinstance(rows, str) else rows
     if batch is not None and batch != got:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from enum import Enum
 
 from rnngraph.errors import StreamError
-from rnngraph.ir import Graph, Op, Rnn, Scan, Value
+from rnngraph.ir import Graph, Op, Rnn, Scan, Value, dims
+from rnngraph.ir.dims import is_symbol, symbols_of
 from rnngraph.ir.ops import AxisAttrs, ConcatAttrs, RandomMaskAttrs, ReduceAttrs, SliceAttrs
+from rnngraph.ir.size_ops import IotaAttrs, SizeAttrs
 
 
 class Flow(Enum):
@@ -26,6 +28,8 @@ def time_symbol(graph: Graph) -> str:
     for op in recurrences(graph):
         dim = Rnn(op).x.shape[0] if op.name == "rnn" else Scan(op).attrs.steps
         if isinstance(dim, str):
+            if not is_symbol(dim):
+                raise refused(op, f"it runs over {dim} steps, and not one step for each step of an input")
             steps.setdefault(dim, op.layer or op.name)
     if len(steps) > 1:
         found = ", ".join(f"layer {layer!r} over {dim!r}" for dim, layer in steps.items())
@@ -55,9 +59,12 @@ class TimeFlow:
 
     def axis(self, v: Value, op: Op | None) -> int | None:
         """Which axis of ``v`` is time."""
+        what = f"%{v.hint}" if v.hint else "a value"
+        if computed := [d for d in v.shape if d != self.time and self.time in symbols_of(d)]:
+            raise refused(op, f"{what} of type {v.type} has the size {computed[0]}, and not one step for each of "
+                              f"{self.time!r}")
         found = [i for i, d in enumerate(v.shape) if d == self.time]
         if len(found) > 1:
-            what = f"%{v.hint}" if v.hint else "a value"
             raise refused(op, f"{what} of type {v.type} has {self.time!r} twice: every step meets every other one")
         return found[0] if found else None
 
@@ -65,6 +72,7 @@ class TimeFlow:
         reads = list(dict.fromkeys([*op.operands, *(v for b in op.blocks for v in b.captures())]))
         flows = {self.flows[v] for v in reads}
         axes = [self.axis(r, op) for r in op.results]
+        self.counting(op)
         if op.name in ("scan", "rnn") and self.steps(op) == self.time:
             self.recurrence(op)
         elif Flow.TIMED in flows:
@@ -78,6 +86,16 @@ class TimeFlow:
         now = Flow.NOW if Flow.TIMED in flows or Flow.NOW in flows else Flow.FIXED
         for r, axis in zip(op.results, axes, strict=True):
             self.flows[r] = Flow.TIMED if axis is not None else now
+
+    def counting(self, op: Op) -> None:
+        """Refuse what numbers the steps, or reads how many there are, and bodies with values that have time."""
+        for inner in op.walk():
+            a = inner.attrs
+            sizes = [a.size] if isinstance(a, IotaAttrs) else [a.dim] if isinstance(a, SizeAttrs) else []
+            if any(self.time in symbols_of(d) for d in sizes):
+                raise refused(op, "it numbers all steps, or reads how many there are")
+            if inner is not op and any(self.time in symbols_of(d) for r in inner.results for d in r.shape):
+                raise refused(op, f"each of its steps computes a whole sequence, {inner.result.type}")
 
     @staticmethod
     def steps(op: Op) -> object:
@@ -137,7 +155,7 @@ class TimeFlow:
         before, after = self.axis(op.operands[0], op), self.axis(op.result, op)
         if before is None or after is None:
             return False
-        return _size(op.operands[0].shape[:before]) == _size(op.result.shape[:after])
+        return dims.mul(*op.operands[0].shape[:before]) == dims.mul(*op.result.shape[:after])
 
     def contracts(self, op: Op) -> str | None:
         left, right = op.operands
@@ -151,10 +169,3 @@ def refused(op: Op | None, reason: str) -> StreamError:
     where = f"layer {op.layer!r}" if op is not None and op.layer else "the graph"
     return StreamError(f"{where} cannot run step by step: {reason}")
 
-
-def _size(shape: tuple[int | str, ...]) -> tuple[int, list[str]]:
-    """A number of elements: the product of the known dims, and the symbols."""
-    number = 1
-    for d in shape:
-        number *= d if isinstance(d, int) else 1
-    return number, sorted(d for d in shape if isinstance(d, str))

@@ -77,7 +77,7 @@ def test_arguments_and_inputs() -> None:
 def test_types_check_their_dims() -> None:
     assert str(TensorType(F32, ("T", 4))) == "f32[T,4]"
     for bad, message in ((-1, r"a dim is in 0\.\.2\*\*48"), (2**48 + 1, "a larger number"), ("a b", "an identifier"),
-                         (True, "an int or a symbol's name")):
+                         ("T+0", "is spelled T"), (True, "an int, a symbol's name")):
         with pytest.raises(ShapeError, match=message):
             TensorType(F32, (bad,))
 

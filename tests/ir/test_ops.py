@@ -102,6 +102,8 @@ CASES: dict[str, tuple[str, str, Callable[[], Any]]] = {
     "shift_rows": ("shift_rows %abc {by = -2, image = 0}", "f32[2,B,4]",
                    lambda: np.concatenate([np.zeros((2, 4)), ABC.reshape(6, 4)[:-2]]).reshape(2, 3, 4)),
     "gather": ("gather %w, %i", "f32[5,5]", lambda: W[[3, 0, 2, 2, 1]]),
+    "iota": ("iota {size = \"2*B+1\", dtype = i16}", "i16[2*B+1]", lambda: np.arange(7)),
+    "size": ("size {dim = \"B//2\", dtype = f32}", "f32[]", lambda: 1.0),
     "random_mask": ("random_mask {seed = 3, rate = 0.0, shape = [B, 4], dtype = f32}", SAME, lambda: np.ones((3, 4))),
 }
 
@@ -144,7 +146,7 @@ WRONG = {
               "conv: strides must be 2 number(s) >= 1, got [1, 0]"),
              ("conv %image, %kernel {strides = [1, 1], low = [0, 0], high = [0, 0], dilation = [4, 1], groups = 2}",
               "is larger than the padded input")],
-    "pad": [("pad %x {low = [1, 0], high = [0, 0]}", "pad: cannot pad the symbolic dim B of f32[B,4]"),
+    "pad": [("pad %x {low = [1, 0], high = [0, 0]}", "result 0 of pad is f32[B+1,4], the text says"),
             ("pad %x {low = [1], high = [0]}", "pad: low and high must be 2 numbers >= 0")],
     "shift_rows": [("shift_rows %i {by = 1}", "shift_rows: expected rows of lanes, got i32[5]"),
                    ("shift_rows %x {by = 1, image = -1}", "shift_rows: image must be >= 0, got -1")],
@@ -154,12 +156,12 @@ WRONG = {
                   ("broadcast %x {shape = [B, 4], axes = [0, 2]}", "broadcast: axis must be in 0..1, got 2")],
     "concat": [("concat %x, %w {axis = 1}", "concat: operands must agree in dim 0"),
                ("concat %x, %abc {axis = 1}", "concat: operands must agree in dtype and rank"),
-               ("concat %x, %z {axis = 0}", "concat: cannot add up the symbolic dim B"),
+               ("concat %x, %z {axis = 0}", "result 0 of concat is f32[2*B,4], the text says"),
                ("concat %x {axis = 5}", "concat: axis must be in 0..1, got 5")],
     "slice": [("slice %w {axis = 1, start = 3, size = 3}", "slice: start 3, size 3, step 1 do not fit dim 5"),
               ("slice %w {axis = 1, start = -6, size = 1}", "slice: start -6, size 1, step 1 do not fit dim 5"),
               ("slice %w {axis = 1, start = 0, size = 1, step = 0}", "slice: step must be >= 1, got 0"),
-              ("slice %w {axis = 1, start = 0, size = B}", "slice: size of a slice of 5 must be an int"),
+              ("slice %x {axis = 0, start = 2, size = B}", "slice: start 2, size B, step 1 do not fit dim B of"),
               ("slice %w {axis = 2, start = 0, size = 1}", "slice: axis must be in 0..1, got 2"),
               ("slice %w {axis = 0, start = 0, size = -1}", "slice: size must be >= 0, got -1")],
     "reshape": [("reshape %x {shape = [B, 5]}", "reshape: cannot turn f32[B,4] into [B,5]: sizes differ")],
@@ -168,6 +170,10 @@ WRONG = {
     "gather": [("gather %w, %x", "gather: expected a table and an integer index")],
     "random_mask": [("random_mask {seed = 1, rate = 1.5, shape = [2]}", "random_mask: rate must be in 0..1, got 1.5"),
                     ("random_mask %x {seed = 1, rate = 0.5, shape = [2]}", "random_mask: expected 0 operand(s)")],
+    "iota": [("iota {size = 4, dtype = bool}", "iota: dtype must be one of numbers, got bool"),
+             ("iota {size = \"B+0\", dtype = i32}", "the dim 'B+0' is spelled B"),
+             ("iota %x {size = 4, dtype = i32}", "iota: expected 0 operand(s), got 1")],
+    "size": [("size {dim = \"B B\", dtype = i32}", "a symbolic dim is an identifier or an expression")],
     "cast": [("cast {dtype = f16}", "cast: expected 1 operand(s), got 0")],
 }
 

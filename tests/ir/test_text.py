@@ -109,7 +109,7 @@ MALFORMED: list[tuple[str, str]] = [
     ("graph @g(x: f32[]) { return }", "1:10: expected an argument %name, got 'x'"),
     ("graph @g(%x f32[]) { return }", "1:13: expected ':', got 'f32'"),
     ("graph @g(%x: f99[]) { return }", "1:14: unknown dtype 'f99'; expected one of f32, f64, f16"),
-    ("graph @g(%x: f32[B,-1]) { return }", "1:20: expected a dim (a number or a symbol), got '-1'"),
+    ("graph @g(%x: f32[B,-1]) { return }", "1:20: expected a dim (a number, a symbol or an expression), got '-1'"),
     ("graph @g(%x: f32[B 4]) { return }", "1:20: expected ',', got '4'"),
     ("graph @g(%x: f32[B], %x: f32[B]) { return }", "1:22: %x is defined twice"),
     ("graph @g() {", "1:13: expected an op name, got end of text"),

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from rnngraph.errors import ParseError
 
 _TOKEN = re.compile(
-    r"""(?P<space>[ \t\r]+|//[^\n]*)|(?P<newline>\n)
+    r"""(?P<division>(?<=[\w)])//(?=\d))  # within a size such as (time+1)//2; elsewhere // starts a comment
+      |(?P<space>[ \t\r]+|//[^\n]*)|(?P<newline>\n)
       |(?P<value>%[A-Za-z0-9_.\-/]+)
       |(?P<symbol>@[A-Za-z0-9_.\-/]+)
       |(?P<number>[-+]?(?:inf\b|nan\b|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?))
       |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
       |(?P<string>"(?:[^"\\\n]|\\.)*")
-      |(?P<punct>[(){}\[\]<>=,:^])""",
+      |(?P<punct>[(){}\[\]<>=,:^*+-])""",
     re.VERBOSE,
 )
 
@@ -46,7 +47,7 @@ def tokenize(text: str) -> list[Token]:
         if kind == "newline":
             line, start = line + 1, match.end()
         elif kind != "space":
-            tokens.append(Token(kind, match.group(), line, at - start + 1))
+            tokens.append(Token("punct" if kind == "division" else kind, match.group(), line, at - start + 1))
         at = match.end()
     tokens.append(Token("end", "", line, at - start + 1))
     return tokens

@@ -107,7 +107,7 @@ class _Printer:
         parts = [f"carry({self.named(a.carries, s.inits)})", f"over({self.named(a.xs, s.xs)})"]
         if s.lengths is not None:
             parts.append(f"lengths({self.use(s.lengths)})")
-        options = [f"steps = {a.steps}"]
+        options = [f"steps = {_attribute(a.steps)}"]
         if a.reverse:
             options.append("reverse = true")
         if a.pad != "zero":

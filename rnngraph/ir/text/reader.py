@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from rnngraph.errors import ShapeError
+from rnngraph.ir.dims import parse
 from rnngraph.ir.opdef import NO_ATTRS, Array, Attrs, Literal, OpDef
 from rnngraph.ir.ops import ConstAttrs
 from rnngraph.ir.text.lexer import Token, tokenize
@@ -118,14 +120,28 @@ class Reader(Cursor):
         return TensorType(DTYPES[token.text], tuple(self.items("]", self.dim)))
 
     def dim(self) -> Dim:
-        token = self.next()
-        if token.kind == "word":
-            return token.text
-        if token.kind == "number" and token.text.isdigit():
-            if len(token.text) > 15 or int(token.text) > MAX_DIM:
-                raise token.error("a dim is at most 2**48")
-            return int(token.text)
-        raise token.error(f"expected a dim (a number or a symbol), got {token}")
+        """A number, a symbol, or an expression without spaces."""
+        start, depth, parts = self.token, 0, list[str]()
+        while self.token.kind in ("word", "number", "punct") and (depth or self.token.text not in (",", "]")):
+            token = self.next()
+            depth += (token.text == "(") - (token.text == ")")
+            parts.append(token.text)
+            if self.token.line != token.line or self.token.column != token.column + len(token.text):
+                break
+        text = "".join(parts)
+        if text.isdigit():
+            if len(text) > 15 or int(text) > MAX_DIM:
+                raise start.error("a dim is at most 2**48")
+            return int(text)
+        try:
+            canonical = parse(text)
+        except ShapeError as e:
+            raise start.error(f"expected a dim (a number, a symbol or an expression), got {text[:40]!r}: {e}") from None
+        if not isinstance(canonical, str):
+            raise start.error(f"expected a dim (a number, a symbol or an expression), got {text[:40]!r}")
+        if canonical != text:
+            raise start.error(f"the size {text} is spelled {canonical}")
+        return canonical
 
     def const(self) -> ConstAttrs:
         start = self.token

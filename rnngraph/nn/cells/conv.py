@@ -142,7 +142,8 @@ class ConvCell(ImageCell):
 
     def output_dims(self, spatial: IntShape) -> IntShape:
         low, high = pads(self.label, self.padding, spatial, self.kernel_size, self.strides, self.dilation_rate)
-        out = conv_sizes(spatial, self.kernel_size, ConvAttrs(self.strides, low, high, self.dilation_rate))
+        attrs = ConvAttrs(self.strides, low, high, self.dilation_rate)
+        out = tuple(d for d in conv_sizes(spatial, self.kernel_size, attrs) if isinstance(d, int))
         if min(out) < 1:
             raise ShapeError(f"{self.label}: a kernel of size {list(self.kernel_size)} with dilation "
                              f"{list(self.dilation_rate)} is larger than the input's {list(spatial)}")

@@ -105,8 +105,8 @@ class MXNetConvCell(ImageCell):
         self.declare(input_shape[1:] if input_shape is not None and len(input_shape) == n + 2 else input_shape)
 
     def output_dims(self, spatial: IntShape) -> IntShape:
-        out = conv_sizes(spatial, self.i2h_kernel,
-                         ConvAttrs(self.i2h_stride, self.i2h_pad, self.i2h_pad, self.i2h_dilate))
+        attrs = ConvAttrs(self.i2h_stride, self.i2h_pad, self.i2h_pad, self.i2h_dilate)
+        out = tuple(d for d in conv_sizes(spatial, self.i2h_kernel, attrs) if isinstance(d, int))
         if min(out) < 1:
             raise ShapeError(f"{self.label}: i2h_kernel {self.i2h_kernel} is larger than the padded input's "
                              f"{list(spatial)}")
