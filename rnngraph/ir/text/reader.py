@@ -122,7 +122,7 @@ class Reader(Cursor):
     def dim(self) -> Dim:
         """A number, a symbol, or an expression without spaces."""
         start, depth, parts = self.token, 0, list[str]()
-        while self.token.kind in ("word", "number", "punct") and (depth or self.token.text not in (",", "]")):
+        while self.token.kind in ("word", "number", "punct") and (depth or self.token.text not in (",", "]", ")")):
             token = self.next()
             depth += (token.text == "(") - (token.text == ")")
             parts.append(token.text)
