@@ -1,4 +1,4 @@
-"""Files of named arrays: safetensors and npz to read and write, MXNet's .params to read. Nothing is ever unpickled."""
+"""Files of named arrays: safetensors and npz (read, written), HDF5 and MXNet's .params (read). Nothing is unpickled."""
 
 from __future__ import annotations
 

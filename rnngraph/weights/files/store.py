@@ -12,14 +12,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rnngraph.errors import ImportModelError
-from rnngraph.weights.files import mxnet, npz, safetensors
+from rnngraph.weights.files import hdf5, mxnet, npz, safetensors
 from rnngraph.weights.gates import Array
 
 SUFFIXES = (".safetensors", ".npz")
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """The arrays of a .safetensors, an .npz or a .params of MXNet, by name; the content decides which it is.
+    """The arrays of a .safetensors, an .npz, an HDF5 file or a .params of MXNet, by name; the content decides which.
 
     Time and memory stay in proportion to the size of the file, and no pickle is loaded. ImportModelError names the
     file and what is wrong with it (cut off, offsets out of range or overlapping, objects, unpacks to too much); OSError
@@ -44,6 +44,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, Array]:
 def _reader(start: bytes) -> Callable[[BufferedReader], dict[str, Array]]:
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return npz.read
+    if start == hdf5.SIGNATURE:
+        return hdf5.read
     return mxnet.read if mxnet.is_params(start) else safetensors.read
 
 
