@@ -15,18 +15,20 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from rnngraph import backends, data, errors, ir, nn, passes, weights
     from rnngraph.compiler import compile
+    from rnngraph.frontends.onnx import load as from_onnx
     from rnngraph.nn import Input, Sequential, scan, trace, while_loop
     from rnngraph.report import Report
     from rnngraph.runtime.model import CompiledModel
 
 __all__ = ["CompiledModel", "Input", "Report", "Sequential", "__version__", "backends", "compile", "data", "errors",
-           "ir", "nn", "passes", "scan", "trace", "weights", "while_loop"]
+           "from_onnx", "ir", "nn", "passes", "scan", "trace", "weights", "while_loop"]
 
 _MODULES = ("backends", "data", "errors", "ir", "nn", "passes", "weights")
 _NAMES = {
     "compile": "rnngraph.compiler",
     "CompiledModel": "rnngraph.runtime.model",
     "Report": "rnngraph.report",
+    "from_onnx": "rnngraph.frontends.onnx:load",
     "Input": "rnngraph.nn",
     "Sequential": "rnngraph.nn",
     "scan": "rnngraph.nn",
@@ -39,7 +41,8 @@ def __getattr__(name: str) -> object:
     if name in _MODULES:
         value: object = import_module(f"rnngraph.{name}")
     elif name in _NAMES:
-        value = getattr(import_module(_NAMES[name]), name)
+        module, _, attribute = _NAMES[name].partition(":")
+        value = getattr(import_module(module), attribute or name)
     else:
         raise AttributeError(f"module 'rnngraph' has no attribute {name!r}; it has {', '.join(__all__)}")
     globals()[name] = value

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from rnngraph import backends
 from rnngraph.backends.registry import TARGETS
-from rnngraph.errors import CompileError, ImportModelError, InputError
-from rnngraph.ir import Graph, parse
+from rnngraph.errors import CompileError, InputError
+from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue
+from rnngraph.frontends.load import load
+from rnngraph.ir import Array, Graph, parse
 from rnngraph.ir import verify as check
 from rnngraph.nn import Input, Layer
 from rnngraph.nn.context import Options as TraceOptions
@@ -27,21 +30,25 @@ from rnngraph.runtime.model import CompiledModel, Variant
 from rnngraph.runtime.packed import check_packable
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.segments import Segment, segment
+from rnngraph.runtime.specialized import Needs, SpecializedModel
 from rnngraph.runtime.streaming import streaming
 
 PRECISIONS = ("f32",)
 VERIFY = (None, "each", "numeric")
 MAX_THREADS = 1024
+Inputs: TypeAlias = Input | Sequence[Input] | Mapping[str, Input] | None
 
 
-def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] | None = None, *,
-            target: str = "auto", precision: str = "f32", pipeline: str | Pipeline = "default",
+def compile(model: Any, inputs: Inputs = None, *, example_inputs: Sequence[Any] | None = None, target: str = "auto", precision: str = "f32", pipeline: str | Pipeline = "default",
             threads: int | None = None, dims: Mapping[str, int] | None = None, verify: str | None = None,
             dump: str | Path | None = None, seed: int = 0, training: bool = False) -> CompiledModel:
     """Compile a model to something that runs on numpy arrays.
 
-    model      a layer or function of `rnngraph.nn` (then ``inputs`` says what it is given), an
-               `rnngraph.ir.Graph`, IR text, or the path of a ``.rg`` file
+    model      a layer or function of `rnngraph.nn` (then ``inputs`` says what it is given), an `rnngraph.ir.Graph`,
+               IR text, or the path of a ``.rg`` file; a model from elsewhere: the path of an .onnx, .h5, .keras or
+               -symbol.json file, an onnx.ModelProto, a torch.nn.Module (with ``example_inputs``), a Keras model
+    inputs     of a model from elsewhere: by name or place, for inputs whose shapes it does not tell
+    example_inputs  arrays (tensors, for a torch module) that the model could be called with
     target     "cpu", "gpu", or "auto": for every op the cheapest implementation that this machine can run
     precision  "f32"
     pipeline   a name in `rnngraph.passes.PIPELINES`, a line of text, or a Pipeline
@@ -53,7 +60,9 @@ def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] |
     dump       a folder to write the report into
     seed       for weights that the model has not got yet, and for dropout; ``training=True`` keeps dropout
 
-    Raises TraceError, ParseError, SelectionError (with every candidate and why not), CompileError.
+    Raises TraceError, ParseError, ImportModelError, SelectionError (with every candidate and why not), CompileError.
+    A foreign model whose structure depends on the value of an input, or on a size, becomes a `SpecializedModel`:
+    a program is compiled for each when it is called.
 
     >>> import numpy as np, rnngraph as rg
     >>> compiled = rg.compile(rg.nn.LSTM(4), rg.Input(("batch", "time", 3)))
@@ -62,27 +71,52 @@ def compile(model: Layer | Graph | str | Path, inputs: Input | Sequence[Input] |
     """
     options = Options(target, precision, read_pipeline(pipeline) if isinstance(pipeline, str) else pipeline,
                       threads, {} if dims is None else dims, verify, seed)
-    source = _source(model, inputs)
+    source, given = _source(model, inputs, example_inputs)
 
-    def build(variant: Variant) -> Program:
-        start = time.perf_counter()
-        kept: tuple[str, ...] = ()
-        if isinstance(source, Layer):
-            graph, kept = traced(source, inputs, TraceOptions(
-                variant.lengths, variant.initial_state, training, seed, mask=variant.mask, stateful=variant.stateful))
-        else:
-            graph = _as_it_is(source, variant)
-        plan = streaming(graph) if variant.stream else None
-        if variant.packed:
-            check_packable(graph)
-        program = build_program(graph if plan is None else plan.graph, options, start, packed=variant.packed)
-        program.stream, program.kept = plan, kept
-        return program
+    def compiled(source: Layer | Graph) -> CompiledModel:
+        def build(variant: Variant) -> Program:
+            start = time.perf_counter()
+            kept: tuple[str, ...] = ()
+            if isinstance(source, Layer):
+                graph, kept = traced(source, given, TraceOptions(variant.lengths, variant.initial_state, training, seed,
+                                                                 mask=variant.mask, stateful=variant.stateful))
+            else:
+                graph = _as_it_is(source, variant)
+            plan = streaming(graph) if variant.stream else None
+            if variant.packed:
+                check_packable(graph)
+            program = build_program(graph if plan is None else plan.graph, options, start, packed=variant.packed)
+            program.stream, program.kept = plan, kept
+            return program
 
-    compiled = CompiledModel(build)
+        names = (source.names.inputs, source.names.outputs) if isinstance(source, ImportedModel) else ({}, {})
+        return CompiledModel(build, names)
+
+    made = _imported(source, compiled, example_inputs) if isinstance(source, ImportedModel) else compiled(source)
     if dump is not None:
-        compiled.report.dump(dump)
-    return compiled
+        made.report.dump(dump)
+    return made
+
+
+def _imported(source: ImportedModel, compiled: Callable[[ImportedModel], CompiledModel],
+              example_inputs: Sequence[Any] | None) -> CompiledModel:
+    """The model; or, when its structure follows from values or sizes, one for each."""
+    def attempt(values: Mapping[str, Array], sizes: Mapping[str, int]) -> CompiledModel | Needs:
+        try:
+            return compiled(source.specialized(values, sizes) if values or sizes else source)
+        except NeedsValue as e:
+            return Needs(values=e.names, reasons=(str(e),))
+        except NeedsSize as e:
+            return Needs(sizes=e.symbols, reasons=(str(e),))
+
+    first = attempt({}, {})
+    if isinstance(first, CompiledModel):
+        return first
+    made = SpecializedModel(attempt, {x.name: x.type for x in source.inputs}, source.output_names, first,
+                            (source.names.inputs, source.names.outputs))
+    if example_inputs is not None:
+        made.prepare(*example_inputs)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +191,13 @@ def _as_it_is(graph: Graph, variant: Variant) -> Graph:
     return graph
 
 
-def _source(model: object, inputs: object) -> Graph | Layer:
-    """The layer to trace, or the graph that the model already is: as an object, as IR text, or in a file."""
+def _source(model: object, inputs: Inputs, example_inputs: Sequence[Any] | None) -> tuple[
+        Layer | Graph, Input | Sequence[Input] | None]:
+    """What to compile, a layer or a graph, and the inputs to trace a layer with (None: it has its own)."""
     if isinstance(model, Layer):
-        return model
+        if isinstance(inputs, Mapping):
+            raise CompileError("inputs by name are for models from files; give a layer's inputs in its call's order")
+        return model, inputs
     if isinstance(model, Graph):
         graph = model
     elif isinstance(model, str) and "{" in model:
@@ -168,13 +205,11 @@ def _source(model: object, inputs: object) -> Graph | Layer:
     elif isinstance(model, str | Path) and Path(model).suffix == ".rg":
         graph = read(model)
     else:
-        given = repr(str(model)) if isinstance(model, str | Path) else type(model).__name__
-        raise ImportModelError(f"cannot read model {given}: expected a layer of rnngraph.nn, a Graph, IR text, or "
-                               "the path of a .rg file")
+        return load(model, inputs, example_inputs), None
     if inputs is not None:
         raise CompileError(f"graph {graph.name!r} has its inputs already; leave inputs= out")
     check(graph)  # a trace is well typed by construction, somebody's graph need not be
-    return graph
+    return graph, None
 
 
 def _summary(part: Segment) -> str:

@@ -21,6 +21,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "weights": ("errors",),
     "data": ("errors",),
     "nn": ("errors", "ir", "weights"),
+    "frontends": ("errors", "ir", "nn", "weights"),
     "backends": ("errors", "ir", "phases", "runtime", "__init__"),  # __init__: the version, for the cache's keys
     "runtime": ("errors", "ir", "data", "report", "rewrite"),
     "report": ("errors", "ir", "rewrite"),

@@ -29,6 +29,8 @@ class Layer(WeightOwner):
     """
 
     supports_masking: ClassVar[bool] = False  # whether an input's mask is the output's as well
+    inputs: Sequence[Input] = ()  # of a model that has its own
+    output_names: Sequence[str] = ()  # of a model that names its outputs
     _built: bool = False
 
     def __init__(self, name: str | None = None) -> None:

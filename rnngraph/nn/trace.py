@@ -9,7 +9,7 @@ from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import Graph, Value
 from rnngraph.nn.context import Options, Trace, activate
 from rnngraph.nn.layer import Layer
-from rnngraph.nn.model import LayerGroup, Model, Sequential
+from rnngraph.nn.model import LayerGroup, Sequential
 from rnngraph.nn.symbol import Input
 from rnngraph.nn.tensor import Tensor, Traced
 
@@ -56,12 +56,12 @@ def traced(model: Layer, inputs: Input | Sequence[Input] | None, options: Option
     run = Trace(graph, options)
     with activate(run):
         tensors = [Traced(run, graph.add_input(x.type, x.name)) for x in given]
-        result = model.run(*tensors) if isinstance(model, LayerGroup) else model(*tensors)
+        result = model.run(*tensors) if isinstance(model, LayerGroup) or not tensors else model(*tensors)
         if options.lengths and run.lengths is None:
             raise TraceError("trace: lengths=True, but the model has no recurrent layer")
         if options.mask and run.mask is None:
             raise TraceError("trace: mask=True, but the model has no recurrent layer without a mask of its own")
-        outputs = _outputs(result)
+        outputs = _outputs(result, model.output_names)
         if options.stateful:
             outputs = {**outputs, **run.kept}
         run.builder.ret(outputs)
@@ -70,25 +70,27 @@ def traced(model: Layer, inputs: Input | Sequence[Input] | None, options: Option
 
 def _inputs(model: Layer, inputs: Input | Sequence[Input] | None) -> list[Input]:
     found = list(inputs) if isinstance(inputs, list | tuple) else [inputs] if isinstance(inputs, Input) else []
-    if inputs is None and isinstance(model, Model | Sequential):
+    if inputs is None:
         found = list(model.inputs)
-    if not found or not all(isinstance(x, Input) for x in found):
+    if (not found and not model.output_names) or not all(isinstance(x, Input) for x in found):
         raise TraceError("trace: expected an Input or a tuple of them, such as Input(('batch', 'time', 80)), "
                          f"got {inputs!r}")
     names = [x.name for x in found]
     if len(set(names)) != len(names):
         raise TraceError(f"trace: two inputs have one name: {names}; give them names with Input(..., name=)")
-    expected = {Model: len(getattr(model, "inputs", ())), Sequential: 1}.get(type(model), len(found))
+    expected = 1 if isinstance(model, Sequential) else len(model.inputs) or len(found)
     if len(found) != expected:
         raise ShapeError(f"trace: the model takes {expected} input(s), got {len(found)}")
     return found
 
 
-def _outputs(result: Any) -> dict[str, Value]:
-    """Names for the outputs: states have theirs, the others are y, or y0, y1, ..."""
+def _outputs(result: Any, names: Sequence[str]) -> dict[str, Value]:
+    """Names for the outputs: ``names``; without them, states have theirs, the others are y, or y0, y1, ..."""
     tensors = list(result) if isinstance(result, tuple) else [result]
     if not all(isinstance(t, Tensor) for t in tensors):
         raise TraceError(f"trace: a model's output must be tensors, got {result!r}")
+    if names:
+        return {n: t.value() for n, t in zip(names, tensors, strict=True)}
     plain = [t for t in tensors if not (isinstance(t, Traced) and t.name)]
-    names = {id(t): "y" if len(plain) == 1 else f"y{i}" for i, t in enumerate(plain)}
-    return {t.name if isinstance(t, Traced) and t.name else names[id(t)]: t.value() for t in tensors}
+    own = {id(t): "y" if len(plain) == 1 else f"y{i}" for i, t in enumerate(plain)}
+    return {t.name if isinstance(t, Traced) and t.name else own[id(t)]: t.value() for t in tensors}

@@ -41,6 +41,7 @@ class Variant:
 
 
 Build: TypeAlias = Callable[[Variant], Program]
+ForeignNames: TypeAlias = tuple[Mapping[str, str], Mapping[str, str]]  # of inputs and outputs, by those in the graph
 
 
 class CompiledModel:
@@ -62,8 +63,10 @@ class CompiledModel:
     array([2., 4.], dtype=float32)
     """
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: Build, foreign: ForeignNames = ({}, {})) -> None:
         self._build = build
+        self._foreign_inputs, self._foreign_outputs = foreign
+        self._own = {name: own for own, name in self._foreign_inputs.items()}
         self._lock = Lock()
         self._program = build(Variant())  # apart from the others: making and hashing a key takes as long as a step
         self._variants: dict[Variant, Program] = {Variant(): self._program}
@@ -133,13 +136,13 @@ class CompiledModel:
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """The inputs in the order in which positional arrays are taken."""
-        return self.program.input_names
+        """The inputs in the order in which positional arrays are taken; of an imported model, by the file's names."""
+        return tuple(self._foreign_inputs.get(n, n) for n in self.program.input_names)
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """The outputs in the order in which they are returned."""
-        return self.program.output_names
+        """The outputs in the order in which they are returned; of an imported model, by the file's names."""
+        return tuple(self._foreign_outputs.get(n, n) for n in self.program.output_names)
 
     @property
     def report(self) -> Report:
@@ -182,22 +185,24 @@ class CompiledModel:
         """
         if not isinstance(inputs, Mapping) or not all(isinstance(n, str) for n in inputs):
             raise InputError(f"run takes a mapping from input names to arrays, got {_kind(inputs)}")
-        own = {n: a for n, a in inputs.items() if n in self.input_names}
+        inputs = {self._own.get(n, n): a for n, a in inputs.items()}
+        own = {n: a for n, a in inputs.items() if n in self.program.input_names}
         rows = {n: inputs.get(n) if n not in own else None for n in ("lengths", "mask")}
         state = {n: a for n, a in inputs.items() if n not in own and n not in rows}
         outputs = self._run_named(own, rows, state or None)
         return dict(zip(self.output_names, outputs, strict=True))
 
     def _by_name(self, arrays: Sequence[object], named: Mapping[str, object]) -> dict[str, object]:
-        names = self.input_names
+        names = self.program.input_names
         if len(arrays) > len(names):
             raise InputError(f"expected {len(names)} input(s) {list(names)}, got {len(arrays)} arrays")
         values = dict(zip(names, arrays, strict=False))
-        for name, array in named.items():
+        for given, array in named.items():
+            name = self._own.get(given, given)
             if name not in names:
-                raise InputError(f"unknown input {name!r}; the model takes {list(names)}")
+                raise InputError(f"unknown input {given!r}; the model takes {list(self.input_names)}")
             if name in values:
-                raise InputError(f"input {name!r} is given twice, by position and by name")
+                raise InputError(f"input {given!r} is given twice, by position and by name")
             values[name] = array
         return values
 
@@ -207,9 +212,9 @@ class CompiledModel:
             raise InputError("expected lengths= or mask=, got both; a mask says all that lengths say")
         if (packing := Packing.of(values)) is not None:
             return self._run_packed(packing, values, rows, state)
-        own = {n: a for n, a in rows.items() if n in self.input_names}  # of a graph that already has the input
+        own = {n: a for n, a in rows.items() if n in self.program.input_names}  # of a graph that already has the input
         values, rows = {**values, **own}, {n: a for n, a in rows.items() if n not in own}
-        if missing := [n for n in self.input_names if n not in values]:
+        if missing := [n for n in self.program.input_names if n not in values]:
             raise InputError(f"missing input(s) {missing}; the model takes {list(self.input_names)}")
         program = self.variant(lengths="lengths" in rows, initial_state=state is not None, mask="mask" in rows,
                                stateful=self._kept is not None)
@@ -217,7 +222,7 @@ class CompiledModel:
         if state is not None:
             values = {**values, **self._states(program, values, state)}
         if self._kept is not None:
-            return self._kept.run(program, values)[: len(self.output_names)]
+            return self._kept.run(program, values)[: len(self.program.output_names)]
         values = {**values, **zero_states(program, values)}
         return program.run([values[n] for n in program.input_names])
 
@@ -227,9 +232,9 @@ class CompiledModel:
             what = ", ".join(f"{n}=" for n in rows) or "layers that keep their states (stateful=True)"
             raise InputError(f"expected packed input alone, got {what}; a packing says the lengths, and its rows are "
                              "those of one call")
-        if missing := [n for n in self.input_names if n not in values and n != "lengths"]:
+        if missing := [n for n in self.program.input_names if n not in values and n != "lengths"]:
             raise InputError(f"missing input(s) {missing}; the model takes {list(self.input_names)}")
-        own = "lengths" in self.input_names  # a graph that was traced with them
+        own = "lengths" in self.program.input_names  # a graph that was traced with them
         program = self.variant(lengths=not own, packed=not own, initial_state=state is not None)
         if state is not None:
             values = {**values, **self._states(program, {**values, "lengths": None}, state)}

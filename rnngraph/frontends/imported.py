@@ -1,0 +1,92 @@
+"""ImportedModel: a model that was made elsewhere, as a layer that knows its inputs and the names of its outputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from rnngraph.errors import RnngraphError
+from rnngraph.ir import Array
+from rnngraph.nn import Input, Layer
+from rnngraph.nn.tensor import Tensor
+
+
+class NeedsValue(RnngraphError):
+    """The graph's structure depends on the values of these inputs: they must be known before it can be traced."""
+
+    def __init__(self, names: Iterable[str], why: str) -> None:
+        self.names = tuple(names)
+        super().__init__(f"the value of input {', '.join(map(repr, self.names))} must be known: {why}")
+
+
+class NeedsSize(RnngraphError):
+    """The graph's structure depends on the sizes that these symbols stand for."""
+
+    def __init__(self, symbols: Iterable[str], why: str) -> None:
+        self.symbols = tuple(symbols)
+        super().__init__(f"the size {', '.join(map(repr, self.symbols))} must be known: {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Foreign names of inputs and outputs by their names in the graph, where the two differ."""
+
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+class ImportedModel(Layer):
+    """Base of the models of frontends.
+
+    A subclass computes in ``call(*tensors)``, given what `inputs` lists, and returns a tensor or a tuple of them, in the
+    order of `output_names`. Where the structure depends on the value of an input or on a size, it raises `NeedsValue`
+    or `NeedsSize`; `specialized` then makes the model in which they are known.
+
+    inputs       what the model takes, without the inputs whose values are known; their names are the graph's
+    names        the names of inputs and outputs in the file, where they differ from those in the graph
+    """
+
+    def __init__(self, inputs: Sequence[Input], output_names: Sequence[str], *, names: Names | None = None,
+                 name: str | None = None) -> None:
+        super().__init__(name)
+        self.inputs = list(inputs)
+        self.output_names = tuple(output_names)
+        self.names = names or Names()
+
+    def scope_name(self) -> str:
+        """The name that a model around it gave; alone, ops carry the names of the foreign nodes only."""
+        return self.name or ""
+
+    def run(self, *inputs: Any, **kwargs: Any) -> Any:
+        """The outputs; there are no weights to make first, and there may be no inputs."""
+        return self.call(*inputs, **kwargs)
+
+    def call(self, *inputs: Tensor) -> Any:
+        raise NotImplementedError
+
+    def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, int]) -> Self:
+        """The same model with the values of some inputs, by their names in the graph, and some sizes known."""
+        raise NotImplementedError
+
+
+def identifiers(names: Iterable[str], prefix: str = "v") -> dict[str, str]:
+    """For each foreign name a distinct one that a graph may use: letters, digits, "_", "-" and ".".
+
+    >>> identifiers(["x", "input:0", "input/0", ""])
+    {'x': 'x', 'input:0': 'input_0', 'input/0': 'input_0_1', '': 'v'}
+    """
+    taken: set[str] = set()
+    found: dict[str, str] = {}
+    for name in names:
+        base = re.sub(r"[^A-Za-z0-9_.\-]", "_", name)
+        if not base or base[0] in ".-":
+            base = prefix + base
+        number, chosen = 0, base
+        while chosen in taken:
+            number += 1
+            chosen = f"{base}_{number}"
+        taken.add(chosen)
+        found[name] = chosen
+    return found

@@ -1,0 +1,47 @@
+"""Which frontend reads a model: by a file's suffix, by an object's class. Each is imported only when it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from rnngraph.errors import ImportModelError
+from rnngraph.nn import Input, Layer
+
+_SUFFIXES = {".onnx": "onnx", ".h5": "keras", ".hdf5": "keras", ".keras": "keras", ".json": "mxnet", ".pt2": "torch"}
+_LIBRARIES = {"onnx": "onnx", "keras": "keras", "torch": "torch"}  # the package of an object's class -> frontend
+
+
+def frontend_of(model: object) -> str | None:
+    """The frontend, a folder of `rnngraph.frontends`, that reads ``model``: a path or an object; None if none does."""
+    if isinstance(model, str | Path):
+        return _SUFFIXES.get(Path(model).suffix.lower())
+    packages = (c.__module__.partition(".")[0] for c in type(model).__mro__)
+    return next((_LIBRARIES[p] for p in packages if p in _LIBRARIES), None)
+
+
+def load(model: object, inputs: Mapping[str, Input] | Sequence[Input] | None = None,
+         example_inputs: Sequence[Any] | None = None) -> Layer:
+    """The layer that a foreign model becomes; ImportModelError when no frontend reads it, or when it is broken."""
+    name = frontend_of(model)
+    if name is None:
+        given = repr(str(model)) if isinstance(model, str | Path) else type(model).__name__
+        raise ImportModelError(
+            f"cannot read model {given}: expected a layer of rnngraph.nn, a Graph, IR text, a torch.nn.Module, a Keras "
+            f"model, an onnx.ModelProto, or the path of a file .rg, {', '.join(_SUFFIXES)}")
+    layer = import_module(f"rnngraph.frontends.{name}").load(model, inputs, example_inputs)
+    assert isinstance(layer, Layer)
+    return layer
+
+
+def input_list(inputs: Mapping[str, Input] | Sequence[Input] | Input | None) -> dict[str | int, Input]:
+    """What the caller says of inputs, by name or by place."""
+    if inputs is None:
+        return {}
+    if isinstance(inputs, Input):
+        return {0: inputs}
+    if isinstance(inputs, Mapping):
+        return dict(inputs)
+    return dict(enumerate(inputs))

@@ -1,0 +1,18 @@
+"""The handlers of ONNX ops, one family a file. A file is listed here once; importing it registers its handlers."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+FAMILIES = (
+    "arithmetic",
+    "constants",
+    "movement",
+    "shape_values",
+)
+
+
+def register() -> None:
+    """Import all families."""
+    for family in FAMILIES:
+        import_module(f"{__name__}.{family}")

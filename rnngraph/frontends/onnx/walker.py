@@ -1,0 +1,165 @@
+"""The walk over an ONNX graph: nodes in order, each by its handler, in the active trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from rnngraph.errors import ImportModelError, RnngraphError
+from rnngraph.frontends.depends import known_value
+from rnngraph.frontends.imported import NeedsSize, NeedsValue
+from rnngraph.frontends.known import Known
+from rnngraph.frontends.onnx.proto import Graph, Node
+from rnngraph.frontends.onnx.registry import HANDLERS, SHAPE_HANDLERS, Entry, Item
+from rnngraph.nn.context import active
+from rnngraph.nn.tensor import Tensor
+
+MAX_LISTED = 20  # unsupported nodes in one message
+
+
+class Missing(list[Any]):
+    """Stands for the outputs of a node that is not supported, so that the walk can find the others."""
+
+
+class Walker:
+    """One walk. Scopes map the names of values to items; a body's scope sees those around it."""
+
+    def __init__(self) -> None:
+        self.scopes: list[dict[str, Item]] = []
+        self.unsupported: list[str] = []
+
+    def run(self, graph: Graph, inputs: Mapping[str, Item]) -> list[Item]:
+        """The outputs of the main graph. ImportModelError lists the ops that have no handler."""
+        token = _WALKER.set(self)
+        try:
+            outputs = self.body(graph, inputs)
+        finally:
+            _WALKER.reset(token)
+        if self.unsupported:
+            more = len(self.unsupported) - MAX_LISTED
+            shown = "; ".join(self.unsupported[:MAX_LISTED]) + (f"; and {more} more" if more > 0 else "")
+            raise ImportModelError(f"the model has {len(self.unsupported)} node(s) that are not supported: {shown}")
+        return outputs
+
+    def body(self, graph: Graph, inputs: Mapping[str, Item] | Sequence[Item]) -> list[Item]:
+        """The outputs of a graph or body, whose nodes may use what the scopes around it hold."""
+        if not isinstance(inputs, Mapping):
+            inputs = dict(zip((i.name for i in graph.inputs), inputs, strict=True))
+        self.scopes.append({**inputs})
+        try:
+            local = self.scopes[-1]
+            for name, get in graph.initializers.items():
+                if name not in local:
+                    local[name] = _Lazy(get)
+            for node in graph.needed():
+                self.node(node)
+            return [self.find(o.name, f"output {o.name!r}") for o in graph.outputs]
+        finally:
+            self.scopes.pop()
+
+    def find(self, name: str, user: object) -> Item:
+        """The item of a name, from the innermost scope that has it; ImportModelError when none does."""
+        if not name:
+            return None
+        for scope in reversed(self.scopes):
+            if name in scope:
+                item = scope[name]
+                if isinstance(item, _Lazy):
+                    item = scope[name] = item.get()
+                return item
+        raise ImportModelError(f"{user}: {name!r} is made nowhere in the model")
+
+    def node(self, node: Node) -> None:
+        items = [self.find(name, node) for name in node.inputs]
+        if any(isinstance(i, Missing) for i in items):
+            results: tuple[Item, ...] = tuple(Missing() for _ in node.outputs)
+        else:
+            results = self.results(node, items)
+        for name, item in zip(node.outputs, results, strict=False):
+            if name:
+                self.scopes[-1][name] = item
+        if missing := [n for n in node.outputs[len(results):] if n]:
+            raise ImportModelError(f"{node}: expected {len(results)} output(s), the file asks for {missing} besides")
+
+    def results(self, node: Node, items: list[Item]) -> tuple[Item, ...]:
+        key = (node.domain, node.op_type)
+        entry = HANDLERS.get(key)
+        try:
+            with active().scope(label_of(node)):
+                found = _on_shapes(node, items)
+                if found is None:
+                    if entry is None:
+                        self.unsupported.append(str(node))
+                        return tuple(Missing() for _ in node.outputs)
+                    found = entry.function(node, *self.arguments(node, entry, items))
+        except (NeedsValue, NeedsSize, ImportModelError):
+            raise
+        except RnngraphError as e:
+            raise ImportModelError(f"{node}: {e}") from e
+        except (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError) as e:
+            # handlers check what they can; a file may still give an op too few inputs, or of another kind
+            shown = ", ".join(_shown(i) for i in items)
+            raise ImportModelError(f"{node}: not a sound node, with inputs ({shown}): {e}") from e
+        return tuple(found) if isinstance(found, tuple) else (found,)
+
+    def arguments(self, node: Node, entry: Entry, items: Sequence[Item]) -> list[Item]:
+        if entry.raw:
+            return list(items)
+        return [self.known(node, i) if at in entry.known else tensor_of(i) for at, i in enumerate(items)]
+
+    def known(self, node: Node, item: Item) -> Known | None:
+        """The item's value; `NeedsValue` or `NeedsSize` when it depends on what only a call knows."""
+        if item is None or isinstance(item, Known):
+            return item
+        if isinstance(item, list):
+            raise ImportModelError(f"{node}: expected a tensor, got a sequence")
+        return known_value(item, str(node))
+
+
+class _Lazy(list[Any]):
+    """An initializer that is read from the file when it is first used."""
+
+    def __init__(self, get: Any) -> None:
+        super().__init__()
+        self.get = get
+
+
+_WALKER: ContextVar[Walker | None] = ContextVar("rnngraph_onnx_walker", default=None)
+
+
+def walker() -> Walker:
+    """The walk that runs now: for handlers of nodes with bodies."""
+    found = _WALKER.get()
+    assert found is not None, "handlers run within a walk"
+    return found
+
+
+def tensor_of(item: Item) -> Tensor | None:
+    """The item as a tensor of the active trace."""
+    if isinstance(item, list):
+        raise ImportModelError("expected a tensor, got a sequence")
+    return item.tensor() if isinstance(item, Known) else item
+
+
+def _on_shapes(node: Node, items: Sequence[Item]) -> Any:
+    """What the node gives on known integers and sizes; None where it must be computed by ops."""
+    function = SHAPE_HANDLERS.get((node.domain, node.op_type))
+    if function is None or not items:
+        return None
+    if node.op_type in ("Shape", "Size"):
+        return function(node, *items)
+    if all(i is None or (isinstance(i, Known) and i.is_shape) for i in items):
+        return function(node, *items)
+    return None
+
+
+def label_of(node: Node) -> str:
+    """The node's name as the layer path of its ops."""
+    return node.label.strip("/").replace(" ", "_").replace("@", "_") or node.op_type
+
+
+def _shown(item: Item) -> str:
+    if isinstance(item, Known):
+        return f"{item.array.dtype}{list(item.array.shape)}"
+    return str(item.type) if isinstance(item, Tensor) else "a sequence" if isinstance(item, list) else "none"

@@ -1,0 +1,121 @@
+"""The walk over ONNX graphs: shapes as known values, programs for values and sizes, names, what is not supported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import rnngraph as rg
+from rnngraph.errors import ImportModelError, InputError
+from tests.frontends.onnx_graphs import info, model, runtime
+
+X = np.random.default_rng(0).standard_normal((3, 5, 8)).astype(np.float32)
+
+
+def test_shape_arithmetic_stays_symbolic() -> None:
+    """Reshape to [batch * time, 8] by Shape, Gather, Mul, Concat: one program for all sizes."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "zero"], ["b"]), helper.make_node("Gather", ["s", "one"], ["t"]),
+        helper.make_node("Mul", ["b", "t"], ["bt"]), helper.make_node("Unsqueeze", ["bt", "axes"], ["bt1"]),
+        helper.make_node("Concat", ["bt1", "eight"], ["to"], axis=0),
+        helper.make_node("Reshape", ["x", "to"], ["y"]),
+    ]
+    constants = {"zero": np.array(0), "one": np.array(1), "axes": np.array([0]), "eight": np.array([-1])}
+    made = model(nodes, [info("x", ("batch", "time", 8))], [info("y", (None, None))], constants)
+    compiled = rg.compile(made)
+    assert type(compiled) is rg.CompiledModel
+    for x in (X, X[:1, :2]):
+        np.testing.assert_array_equal(compiled(x), runtime(made, {"x": x})[0])
+
+
+@pytest.mark.parametrize(("start", "end", "step"), [
+    (0, 2, 1), (1, 2**63 - 1, 1), (-2, 2**63 - 1, 1), (0, -1, 1), (-3, -1, 1), (4, 0, -1), (-1, -(2**63), -1),
+    (2, -100, -2), (0, 100, 2), (100, 200, 1), (3, 1, 1), (-100, 3, 2),
+])
+def test_slices_of_a_symbolic_axis(start: int, end: int, step: int) -> None:
+    nodes = [helper.make_node("Slice", ["x", "s", "e", "a", "k"], ["y"])]
+    constants = {"s": np.array([start]), "e": np.array([end]), "a": np.array([1]), "k": np.array([step])}
+    made = model(nodes, [info("x", ("batch", "time", 8))], [info("y", (None, None, 8))], constants)
+    compiled = rg.compile(made)
+    for steps in (5, 4, 3):
+        x = X[:, :steps]
+        np.testing.assert_array_equal(compiled(x), runtime(made, {"x": x})[0])
+
+
+def test_a_shape_that_is_an_input_makes_a_program_for_each_value() -> None:
+    made = model([helper.make_node("Reshape", ["x", "shape"], ["y"])],
+                 [info("x", (3, 5, 8)), info("shape", (2,), "i64")], [info("y", (None, None))])
+    compiled = rg.compile(made)
+    for shape in ((15, 8), (-1, 4), (15, 8)):
+        given = np.array(shape)
+        (expected,) = runtime(made, {"x": X, "shape": given})
+        np.testing.assert_array_equal(compiled(X, given), expected)
+        np.testing.assert_array_equal(compiled.run({"x": X, "shape": given})["y"], expected)
+    assert compiled.input_names == ("x", "shape")
+    assert "a program is compiled for each the value of 'shape'" in compiled.explain()
+    with pytest.raises(ImportModelError, match="Reshape"):
+        compiled(X, np.array([7, 7]))
+
+
+def test_a_size_that_decides_the_rank_makes_a_program_for_each_size() -> None:
+    made = model([helper.make_node("Squeeze", ["x"], ["y"])], [info("x", ("batch", 8))], [info("y", None or (8,))])
+    compiled = rg.compile(made)
+    assert compiled(X[0, :1]).shape == (8,)
+    assert compiled(X[0, :2]).shape == (2, 8)
+    assert "the size 'batch'" in compiled.explain()
+
+
+def test_names_of_the_file_stay() -> None:
+    made = model([helper.make_node("Relu", ["in:0"], ["out/y:0"])], [info("in:0", (2, "n.a"))], [info("out/y:0", (2, None))])
+    compiled = rg.compile(made)
+    assert compiled.input_names == ("in:0",)
+    assert compiled.output_names == ("out/y:0",)
+    x = X[0, :2]
+    np.testing.assert_array_equal(compiled.run({"in:0": x})["out/y:0"], np.maximum(x, 0))
+    np.testing.assert_array_equal(compiled(**{"in:0": x}), np.maximum(x, 0))
+    with pytest.raises(InputError, match=r"the model takes \['in:0'\]"):
+        compiled(**{"in_1": x})
+
+
+def test_all_unsupported_nodes_are_listed() -> None:
+    nodes = [helper.make_node("Unheard", ["x"], ["a"], name="first", domain="mine"),
+             helper.make_node("Relu", ["a"], ["b"]),
+             helper.make_node("Of", ["b"], ["y"], name="second", domain="mine")]
+    graph = helper.make_graph(nodes + [helper.make_node("Of", ["x"], ["z"], name="third", domain="mine")], "g",
+                              [info("x", (2,))], [info("y", (2,)), info("z", (2,))])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)])
+    with pytest.raises(ImportModelError, match=r"2 node\(s\).*'first' \(mine\.Unheard\).*'third' \(mine\.Of\)"):
+        rg.compile(made)
+
+
+def test_nodes_out_of_order_and_cycles() -> None:
+    nodes = [helper.make_node("Add", ["x", "b"], ["a"], name="n0"), helper.make_node("Relu", ["a"], ["b"])]
+    graph = helper.make_graph(nodes, "g", [info("x", (2,))], [info("b", (2,))])
+    with pytest.raises(ImportModelError, match="'b' is made only by a later node"):
+        rg.compile(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+
+
+def test_external_data_stays_in_its_folder(tmp_path: Path) -> None:
+    inside = tmp_path / "model"
+    inside.mkdir()
+    made = model([helper.make_node("Add", ["x", "w"], ["y"])], [info("x", (2, 8))], [info("y", (2, 8))],
+                 {"w": X[0, 0]})
+    onnx.save(made, inside / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    x = X[0, :2]
+    np.testing.assert_array_equal(rg.compile(inside / "m.onnx")(x), x + X[0, 0])
+    (tmp_path / "w.bin").write_bytes((inside / "w.bin").read_bytes())
+    data = (inside / "m.onnx").read_bytes()
+    for location in (b"../w.bin", b"/etc/passwd"):
+        changed = onnx.ModelProto.FromString(data)
+        next(e for e in changed.graph.initializer[0].external_data if e.key == "location").value = location.decode()
+        (inside / "bad.onnx").write_bytes(changed.SerializeToString())
+        with pytest.raises(ImportModelError, match="must stand in a file in the model's folder"):
+            rg.compile(inside / "bad.onnx")
+    (inside / "w.bin").write_bytes(b"\0" * 3)
+    with pytest.raises(ImportModelError, match="needs 32 bytes"):
+        rg.compile(inside / "m.onnx")
