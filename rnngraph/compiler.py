@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from rnngraph import backends
 from rnngraph.backends.registry import TARGETS
 from rnngraph.errors import CompileError, InputError
 from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue
-from rnngraph.frontends.load import load
+from rnngraph.frontends.load import Inputs, load
 from rnngraph.ir import Array, Graph, parse
 from rnngraph.ir import verify as check
 from rnngraph.nn import Input, Layer
@@ -36,10 +36,9 @@ from rnngraph.runtime.streaming import streaming
 PRECISIONS = ("f32",)
 VERIFY = (None, "each", "numeric")
 MAX_THREADS = 1024
-Inputs: TypeAlias = Input | Sequence[Input] | Mapping[str, Input] | None
 
 
-def compile(model: Any, inputs: Inputs = None, *, example_inputs: Sequence[Any] | None = None, target: str = "auto", precision: str = "f32", pipeline: str | Pipeline = "default",
+def compile(model: object, inputs: Inputs = None, *, example_inputs: Sequence[Any] | None = None, target: str = "auto", precision: str = "f32", pipeline: str | Pipeline = "default",
             threads: int | None = None, dims: Mapping[str, int] | None = None, verify: str | None = None,
             dump: str | Path | None = None, seed: int = 0, training: bool = False) -> CompiledModel:
     """Compile a model to something that runs on numpy arrays.

@@ -20,7 +20,8 @@ class Known:
     """An array that is known: of numbers, or of dtype object with Dims (ints and symbols), which stand for int64."""
 
     def __init__(self, array: Any, dtype: DType | None = None) -> None:
-        self.array: Array = np.asarray(array)
+        # numpy takes a scalar out of an array of objects; a size must stay an object
+        self.array: Array = np.asarray(array, object if isinstance(array, str) else None)
         self.dtype = dtype  # where numpy has no dtype of its own for it: bf16, held as float32
 
     @classmethod

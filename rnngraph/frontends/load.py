@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from rnngraph.errors import ImportModelError
 from rnngraph.nn import Input, Layer
 
+Inputs: TypeAlias = Input | Sequence[Input] | Mapping[str, Input] | None
 _SUFFIXES = {".onnx": "onnx", ".h5": "keras", ".hdf5": "keras", ".keras": "keras", ".json": "mxnet", ".pt2": "torch"}
 _LIBRARIES = {"onnx": "onnx", "keras": "keras", "torch": "torch"}  # the package of an object's class -> frontend
 
@@ -22,8 +23,7 @@ def frontend_of(model: object) -> str | None:
     return next((_LIBRARIES[p] for p in packages if p in _LIBRARIES), None)
 
 
-def load(model: object, inputs: Mapping[str, Input] | Sequence[Input] | None = None,
-         example_inputs: Sequence[Any] | None = None) -> Layer:
+def load(model: object, inputs: Inputs = None, example_inputs: Sequence[Any] | None = None) -> Layer:
     """The layer that a foreign model becomes; ImportModelError when no frontend reads it, or when it is broken."""
     name = frontend_of(model)
     if name is None:
@@ -36,7 +36,7 @@ def load(model: object, inputs: Mapping[str, Input] | Sequence[Input] | None = N
     return layer
 
 
-def input_list(inputs: Mapping[str, Input] | Sequence[Input] | Input | None) -> dict[str | int, Input]:
+def input_list(inputs: Inputs) -> dict[str | int, Input]:
     """What the caller says of inputs, by name or by place."""
     if inputs is None:
         return {}

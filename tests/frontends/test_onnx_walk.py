@@ -63,15 +63,16 @@ def test_a_shape_that_is_an_input_makes_a_program_for_each_value() -> None:
 
 
 def test_a_size_that_decides_the_rank_makes_a_program_for_each_size() -> None:
-    made = model([helper.make_node("Squeeze", ["x"], ["y"])], [info("x", ("batch", 8))], [info("y", None or (8,))])
+    made = model([helper.make_node("Squeeze", ["x"], ["y"])], [info("x", ("batch", 8))], [info("y", (8,))])
     compiled = rg.compile(made)
-    assert compiled(X[0, :1]).shape == (8,)
-    assert compiled(X[0, :2]).shape == (2, 8)
+    assert np.shape(compiled(X[0, :1])) == (8,)
+    assert np.shape(compiled(X[0, :2])) == (2, 8)
     assert "the size 'batch'" in compiled.explain()
 
 
 def test_names_of_the_file_stay() -> None:
-    made = model([helper.make_node("Relu", ["in:0"], ["out/y:0"])], [info("in:0", (2, "n.a"))], [info("out/y:0", (2, None))])
+    made = model([helper.make_node("Relu", ["in:0"], ["out/y:0"])], [info("in:0", (2, "n.a"))],
+                 [info("out/y:0", (2, None))])
     compiled = rg.compile(made)
     assert compiled.input_names == ("in:0",)
     assert compiled.output_names == ("out/y:0",)
@@ -86,7 +87,7 @@ def test_all_unsupported_nodes_are_listed() -> None:
     nodes = [helper.make_node("Unheard", ["x"], ["a"], name="first", domain="mine"),
              helper.make_node("Relu", ["a"], ["b"]),
              helper.make_node("Of", ["b"], ["y"], name="second", domain="mine")]
-    graph = helper.make_graph(nodes + [helper.make_node("Of", ["x"], ["z"], name="third", domain="mine")], "g",
+    graph = helper.make_graph([*nodes, helper.make_node("Of", ["x"], ["z"], name="third", domain="mine")], "g",
                               [info("x", (2,))], [info("y", (2,)), info("z", (2,))])
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)])
     with pytest.raises(ImportModelError, match=r"2 node\(s\).*'first' \(mine\.Unheard\).*'third' \(mine\.Of\)"):

@@ -14,7 +14,8 @@ from rnngraph.frontends.load import input_list
 from rnngraph.frontends.onnx.ops import register
 from rnngraph.frontends.onnx.proto import Graph, ValueInfo
 from rnngraph.frontends.onnx.reader import read
-from rnngraph.frontends.onnx.walker import Item, Walker, tensor_of
+from rnngraph.frontends.onnx.registry import Item
+from rnngraph.frontends.onnx.walker import Walker, tensor_of
 from rnngraph.ir import DTYPES, Array, Dim
 from rnngraph.ir.dims import substitute
 from rnngraph.nn import Input

@@ -37,7 +37,7 @@ class Node:
 
     def attr(self, name: str, default: T) -> T:
         """An attribute, or ``default``; ImportModelError when it is of another kind than the default."""
-        value = self.attributes.get(name)
+        value: Any = self.attributes.get(name)
         if value is None:
             return default
         if isinstance(default, float) and isinstance(value, int):

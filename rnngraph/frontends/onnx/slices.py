@@ -8,7 +8,6 @@ from rnngraph.frontends.known import Known, as_dims, as_ints
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.ir import Dim, dims
 
-
 BEYOND = 2**31 - 1  # a start or end out there means the axis' own
 
 

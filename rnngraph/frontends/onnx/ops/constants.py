@@ -56,7 +56,8 @@ def range_(node: Node, start: Item, limit: Item, delta: Item) -> Tensor:
             span = (last.array - first.array) / step.array if step.array else np.zeros(())
         if not np.isfinite(span).all() or span > 2**28:
             raise ImportModelError(f"{node}: from {first.array} to {last.array} by {step.array} is no range")
-        return Known(np.arange(*(k.array.reshape(()) for k in (first, last, step)), dtype=first.array.dtype)).tensor()
+        begin_, end_, by_ = (k.array.reshape(-1)[0] for k in (first, last, step))
+        return Known(np.arange(begin_, end_, by_, dtype=first.array.dtype)).tensor()
     begin, end, by = (_dim(k) for k in (first, last, step))
     if not isinstance(by, int) or by < 1:
         raise ImportModelError(f"{node}: expected a step above 0 with the size {end}, got {by}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rnngraph.errors import ImportModelError
+from rnngraph.errors import ImportModelError, ShapeError
 from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.known import Known, as_dims, as_ints
 from rnngraph.frontends.onnx.proto import Node
@@ -39,7 +39,7 @@ def filled(node: Node, shape: Shape, wanted: Sequence[Dim]) -> Shape:
         raise ImportModelError(f"{node}: -1 cannot be told beside a 0 in {list(wanted)}")
     try:
         left = dims.floordiv(total, rest)
-    except dims.ShapeError:
+    except ShapeError:
         raise NeedsSize(sorted(dims.symbols_of(rest) | dims.symbols_of(total)), f"{node} divides {total} by {rest}") \
             from None
     return tuple(left if d == -1 else d for d in wanted)
@@ -107,7 +107,8 @@ def split(node: Node, x: Tensor, sizes: Known | None = None) -> tuple[Tensor, ..
     if any(isinstance(p, int) and p < 0 for p in parts) or (
             isinstance(n, int) and all(isinstance(p, int) for p in parts) and dims.add(*parts) != n):
         raise ImportModelError(f"{node}: sizes {list(parts)} do not add up to axis {axis} of {x.type}")
-    out, start = [], 0
+    out: list[Tensor] = []
+    start: Dim = 0
     for part in parts:
         out.append(wrap(b.slice(x.value(), axis, start, part)))
         start = dims.add(start, part)
@@ -134,10 +135,10 @@ def slice_(node: Node, x: Tensor, starts: Known | None = None, ends: Known | Non
 @handler("Expand", known=(1,))
 def expand(node: Node, x: Tensor, shape: Known) -> Tensor:
     """Broadcast both ways: the result has the larger dim of each."""
-    wanted = list(as_dims(shape, str(node)))
-    rank = max(x.rank, len(wanted))
-    own: list[Dim] = [1] * (rank - x.rank) + list(x.shape)
-    wanted = [1] * (rank - len(wanted)) + wanted
+    given = as_dims(shape, str(node))
+    rank = max(x.rank, len(given))
+    own = (*[1] * (rank - x.rank), *x.shape)
+    wanted = (*[1] * (rank - len(given)), *given)
     out = tuple(w if o == 1 else o if w == 1 or w == o else _same(node, x, o, w)
                 for o, w in zip(own, wanted, strict=True))
     return wrap(active().builder.expand(x.value(), out))

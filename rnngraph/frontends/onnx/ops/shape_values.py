@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnngraph.errors import ImportModelError
+from rnngraph.errors import ImportModelError, ShapeError
 from rnngraph.frontends.known import MAX_KNOWN, Known, as_dims, as_ints
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import Item, shape_handler
@@ -33,7 +33,7 @@ def size(node: Node, x: Item) -> Known:
 
 def _shape(node: Node, x: Item) -> tuple[Dim, ...]:
     if isinstance(x, Known):
-        return x.array.shape
+        return tuple(int(d) for d in x.array.shape)
     if not isinstance(x, Tensor):
         raise ImportModelError(f"{node}: expected a tensor, got a sequence or nothing")
     return x.shape
@@ -77,7 +77,7 @@ def _divide(a: Dim, b: Dim) -> Dim | None:
 def _divides(b: Dim, a: Dim) -> bool:
     try:
         dims.floordiv(a, b)
-    except dims.ShapeError:
+    except ShapeError:
         return False
     return True
 
@@ -107,11 +107,12 @@ def _negated(function: Callable[[Dim, Dim], bool | None], swap: bool = False) ->
     return run
 
 
-for _name, _function in {
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "Add": dims.add, "Sub": dims.sub, "Mul": dims.mul, "Div": _divide, "Mod": _modulo, "Equal": _equal,
     "Less": _less, "Greater": lambda a, b: _less(b, a), "LessOrEqual": _negated(_less, swap=True),
     "GreaterOrEqual": _negated(_less),
-}.items():
+}
+for _name, _function in _ARITHMETIC.items():
     shape_handler(_name)(_elementwise(_function))
 
 
