@@ -38,7 +38,8 @@ VERIFY = (None, "each", "numeric")
 MAX_THREADS = 1024
 
 
-def compile(model: object, inputs: Inputs = None, *, example_inputs: Sequence[Any] | None = None, target: str = "auto", precision: str = "f32", pipeline: str | Pipeline = "default",
+def compile(model: object, inputs: Inputs = None, *, example_inputs: Sequence[Any] | None = None,
+            target: str = "auto", precision: str = "f32", pipeline: str | Pipeline = "default",
             threads: int | None = None, dims: Mapping[str, int] | None = None, verify: str | None = None,
             dump: str | Path | None = None, seed: int = 0, training: bool = False) -> CompiledModel:
     """Compile a model to something that runs on numpy arrays.

@@ -1,4 +1,4 @@
-"""What a traced integer depends on: constants (then its value is known), sizes, inputs of the model, or computed data."""
+"""What a traced value follows from: constants (then it is known), sizes, inputs of the model, or computed data."""
 
 from __future__ import annotations
 

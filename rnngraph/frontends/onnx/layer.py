@@ -95,7 +95,8 @@ def _symbols(graph: Graph, names: Mapping[str, str]) -> dict[tuple[str, int], st
 def _input(info: ValueInfo, name: str, given: Input | None, symbols: Mapping[tuple[str, int], str]) -> Input:
     if info.kind != "tensor" or info.dtype not in DTYPES:
         what = f"a {info.kind}" if info.kind != "tensor" else f"of {info.dtype or 'unknown'} elements"
-        raise ImportModelError(f"input {info.name!r}: expected a tensor of {', '.join(DTYPES)}, the file has one {what}")
+        raise ImportModelError(f"input {info.name!r}: expected a tensor of {', '.join(DTYPES)}, the file has "
+                               f"one {what}")
     if given is not None:
         if given.dtype.name != info.dtype:
             raise ImportModelError(f"input {info.name!r}: the file has {info.dtype}, inputs= says {given.dtype}")

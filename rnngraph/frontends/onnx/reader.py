@@ -272,7 +272,7 @@ def _check_names(graph: Graph) -> None:
     later = {o for n in graph.nodes for o in n.outputs if o}
     for node in graph.nodes:
         if wrong := [i for i in node.inputs if i in later and i not in made]:
-            raise ImportModelError(f"{node}: input {wrong[0]!r} is made only by a later node; nodes must stand in order")
+            raise ImportModelError(f"{node}: input {wrong[0]!r} is made only by a later node; nodes stand in order")
         for out in node.outputs:
             if out and out in made:
                 raise ImportModelError(f"{node}: {out!r} is made twice")
