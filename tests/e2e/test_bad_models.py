@@ -141,7 +141,7 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         rg.compile(layers, INPUTS, target="gpu")
 
 
-@pytest.mark.parametrize("given", [None, 3, object(), LSTM, b"graph", "", "model.onnx", "/nowhere/model.rg", X])
+@pytest.mark.parametrize("given", [None, 3, object(), LSTM, b"graph", "", "model.tflite", "/nowhere/model.rg", X])
 def test_models_that_are_none(given: Any) -> None:
     with raises(ImportModelError, "cannot read"):
         rg.compile(given, target="cpu")

@@ -353,8 +353,8 @@ def test_bad_arguments(kwargs: dict[str, Any], error: type[RnngraphError], messa
 
 
 @pytest.mark.parametrize(("model", "error", "message"), [
-    ("model.onnx", ImportModelError,
-     "cannot read model 'model.onnx': expected a layer of rnngraph.nn, a Graph, IR text"),
+    ("model.tflite", ImportModelError,
+     "cannot read model 'model.tflite': expected a layer of rnngraph.nn, a Graph, IR text"),
     (3, ImportModelError, "cannot read model int: expected a layer"),
     ("missing.rg", ImportModelError, "cannot read 'missing.rg'"),
     ("graph @g( { }", ParseError, "1:11: "),
