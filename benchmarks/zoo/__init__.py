@@ -1,0 +1,1 @@
+"""Real models from published packages: fetched, loaded and checked. Their files are never part of this repository."""
