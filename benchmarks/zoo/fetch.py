@@ -1,7 +1,7 @@
 """Packages by exact version, kept outside of the repository, checked by sha256; only their archives are read.
 
-The folder is $RNNGRAPH_MODELS, else ``~/.cache/rnngraph/models``. Nothing in an archive is ever run: where pip would have
-to run a setup.py to know an sdist's metadata, the archive is taken from the link that pip found.
+The folder is $RNNGRAPH_MODELS, else ``~/.cache/rnngraph/models``. Nothing in an archive is ever run: where pip would
+have to run a setup.py to know an sdist's metadata, the archive is taken from the link that pip found.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class ImportedModel(Layer):
     """Base of the models of frontends.
 
     A subclass computes in ``call(*tensors)``, given what `inputs` lists, and returns a tensor or a tuple of them, in
-    the order of `output_names`. Where the structure depends on the value of an input or on a size, it raises `NeedsValue`
-    or `NeedsSize`; `specialized` then makes the model in which they are known.
+    the order of `output_names`. Where the structure depends on the value of an input or on a size, it raises
+    `NeedsValue` or `NeedsSize`; `specialized` then makes the model in which they are known.
 
     inputs       what the model takes, without the inputs whose values are known; their names are the graph's
     names        the names of inputs and outputs in the file, where they differ from those in the graph

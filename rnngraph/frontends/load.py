@@ -43,5 +43,5 @@ def input_list(inputs: Inputs) -> dict[str | int, Input]:
     if isinstance(inputs, Input):
         return {0: inputs}
     if isinstance(inputs, Mapping):
-        return {**inputs}
+        return {name: inputs[name] for name in inputs}
     return dict(enumerate(inputs))
