@@ -50,11 +50,6 @@ def _rows(op: Op, _: Device) -> bool | str:
     return True
 
 
-def _lengths_are_input(op: Op, _: Device) -> bool | str:
-    lengths = Scan(op).lengths if op.name == "scan" else Rnn(op).lengths
-    return lengths is None or lengths.op is None or "lengths are computed by the graph"
-
-
 def _view(op: Op, _: Device) -> bool | str:
     if op.name == "shift_rows" and not all(_reads_rows(user) for user in op.result.users()):
         return "only a matmul of lanes, or arithmetic, reads rows beside its own"
@@ -84,15 +79,14 @@ def _no_seconds(op: Op, dims: Dims, machine: Machine) -> float:
 
 
 FLOATS = Constraint("f32", "native loops compute in f32 and bool", _floats)
-LENGTHS = Constraint("lengths", "lengths come in as an input", _lengths_are_input)
 
 IMPLEMENTATIONS = (
     Implementation("llvm.rnn", "llvm", "cpu", frozenset({"rnn"}),
-                   (FLOATS, LENGTHS,
+                   (FLOATS,
                     Constraint("constant-weights", "weights are packed at compile time", _constant_weights)),
                    _native_seconds),
     Implementation("llvm.scan", "llvm", "cpu", frozenset({"scan"}),
-                   (FLOATS, LENGTHS,
+                   (FLOATS,
                     Constraint("phases", "the step's body splits into phases over rows and lanes", _phases)),
                    _native_seconds),
     Implementation("llvm.rows", "llvm", "cpu", COMPUTE,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rnngraph.ir import Array
+from rnngraph.ir.scan import check_lengths
 
 
 class Ends:
@@ -21,12 +22,17 @@ class Ends:
              backwards
     """
 
-    def __init__(self, rows: int, steps: int) -> None:
+    def __init__(self, rows: int, steps: int, layer: str = "") -> None:
         self.lengths: Array = np.zeros(max(rows, 1), np.int64)
         self.live: Array = np.zeros(max(steps, 1), np.int64)
         self.rows, self.steps = rows, steps
+        self.layer = layer
+        self.unchecked = False  # the graph computes them: nobody has seen yet that they lie in 0..steps
 
     def set(self, given: Array) -> None:
+        """InputError, before anything runs, when lengths that the graph computes do not fit."""
+        if self.unchecked:
+            check_lengths(given, self.steps, self.layer)
         each = np.repeat(given, self.rows // max(len(given), 1))
         self.lengths[: self.rows] = each
         self.live[: self.steps] = live_rows(each, self.steps)

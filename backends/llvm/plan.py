@@ -22,7 +22,7 @@ from rnngraph.backends.llvm.tasks import Planner, Record, Share
 from rnngraph.errors import CompileError
 from rnngraph.ir import Array, Dim, Dims, Op, Value, resolve
 from rnngraph.ir.grid_ops import PadAttrs
-from rnngraph.ir.ops import ConcatAttrs
+from rnngraph.ir.ops import ConcatAttrs, ConstAttrs
 from rnngraph.phases.instances import Source
 from rnngraph.phases.memory import MemoryPlan
 from rnngraph.phases.stages import Carry, Schedule, Stage
@@ -76,6 +76,7 @@ class Plan:
         self.arrays = Arrays(code.memory, code.inputs, code.outputs, dims, margins(self.stages))
         self.keep: list[Array] = []
         self.ends: dict[tuple[Value, int, int], Ends] = {}  # by lengths and numbers of rows and steps
+        self.given_ends: list[tuple[int, Ends]] = []  # those of inputs: which one
         self.tables = _Words()
         self.relaid: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, input) -> copy, original
         self.delivered: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, output) -> where it belongs, buffer
@@ -152,7 +153,7 @@ class Plan:
             number(f"{name}.r", array.strides[0] // 4)
         self._row_buffers(stage, code, rows, memory, number)
         if stage.lengths is not None:
-            ends = self._ends(stage.lengths, rows, steps)
+            ends = self._ends(stage.lengths, rows, steps, stage.name)
             memory("lengths", ends.lengths)
             memory("live", ends.live)
         for name, packed in code.weights.items():
@@ -236,10 +237,21 @@ class Plan:
         self.carries[(k, carry.name)] = (even, odd)
         return even, odd
 
-    def _ends(self, value: Value, rows: int, steps: int) -> Ends:
-        if value not in self.code.inputs:
-            raise CompileError(f"llvm: lengths must be an input of the segment, got %{value.hint}")
-        return self.ends.setdefault((value, rows, steps), Ends(rows, steps))
+    def _ends(self, value: Value, rows: int, steps: int, layer: str) -> Ends:
+        """Lengths come in from outside of the segment, or are constant; what no caller has given is checked here."""
+        key = (value, rows, steps)
+        if key not in self.ends:
+            ends = Ends(rows, steps, layer)
+            if value in self.code.inputs:
+                ends.unchecked = value.op is not None
+                self.given_ends.append((self.code.inputs.index(value), ends))
+            elif value.op is not None and isinstance(value.op.attrs, ConstAttrs):
+                ends.unchecked = True
+                ends.set(value.op.attrs.value.array)
+            else:
+                raise CompileError(f"llvm: lengths %{value.hint} are neither an input of the segment nor constant")
+            self.ends[key] = ends
+        return self.ends[key]
 
     # --- records: the planner's Runner ------------------------------------------------------------------------------
 
@@ -385,8 +397,8 @@ class Plan:
             base = known.get(id(array)) or array.__array_interface__["data"][0]
             for position, offset in places:
                 words[position] = base + offset
-        for (value, _, _), ends in self.ends.items():
-            ends.set(inputs[self.code.inputs.index(value)])
+        for k, ends in self.given_ends:
+            ends.set(inputs[k])
         for k, flags in self.arrays.flags.items():
             flags[...] = inputs[k]
         return outputs

@@ -148,9 +148,10 @@ def _check_until(attrs: ScanAttrs, out: Sequence[TensorType]) -> None:
     _expect_batch("until", t.shape[0], attrs, out)
 
 
-def check_lengths(lengths: Array, steps: int) -> None:
+def check_lengths(lengths: Array, steps: int, layer: str = "") -> None:
     if lengths.size and (lengths.min() < 0 or lengths.max() > steps):
-        raise InputError(f"lengths must be in 0..{steps} (the number of steps), "
+        where = f"layer {layer!r}: " if layer else ""
+        raise InputError(f"{where}lengths must be in 0..{steps} (the number of steps), "
                          f"got {lengths.min()}..{lengths.max()}")
 
 
@@ -161,7 +162,7 @@ def _evaluate(ctx: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array
     carries, xs = list(args[:nc]), args[nc : nc + nx]
     lengths = args[-1] if s.attrs.lengths else None
     if lengths is not None:
-        check_lengths(lengths, steps)
+        check_lengths(lengths, steps, op.layer)
     ys = [np.zeros(resolve(y.shape, ctx.dims), ctx.array_dtype(y.type.dtype)) for y in s.ys]
     before: int | None = None  # time of the step run before this one
     for t in reversed(range(steps)) if s.attrs.reverse else range(steps):

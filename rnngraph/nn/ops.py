@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rnngraph.errors import TraceError
-from rnngraph.ir import DTYPES, Dim, DType, OpDef, Shape, Value, dims
+from rnngraph.ir import DTYPES, I32, I64, Dim, DType, OpDef, Shape, Value, dims
 from rnngraph.ir import ops as ir_ops
 from rnngraph.ir.size_ops import IOTA, SIZE, IotaAttrs, SizeAttrs
 from rnngraph.nn.context import active
@@ -129,20 +129,29 @@ def _dtype(op: str, dtype: DType | str) -> DType:
 
 
 @composable
-def sequence_mask(lengths: Tensor, steps: int) -> Tensor:
+def sequence_mask(lengths: Tensor, steps: Dim) -> Tensor:
     """bool[batch, steps], true at the first ``lengths`` (int [batch]) steps of each row (TensorFlow's sequence_mask).
 
-    A recurrent layer that gets it as its mask runs with the lengths themselves, where these are an input of the model.
+    ``steps`` is a number or a dim such as ``x.shape[1]``. A recurrent layer that gets the mask runs with the lengths
+    themselves; those that the model computes are first held within 0..steps.
     """
     if lengths.dtype.kind != "int" or lengths.rank != 1:
         raise TraceError(f"sequence_mask: expected lengths int[batch], got {lengths.type}")
     b, given = active().builder, lengths.value()
     shape = (*given.shape, steps)
-    times = b.const(np.arange(steps, dtype=given.type.dtype.numpy))
+    times = (b.const(np.arange(steps, dtype=given.type.dtype.numpy)) if isinstance(steps, int)
+             else b.op(IOTA, attrs=IotaAttrs(dims.parse(steps), given.type.dtype)))
     mask = b.op(ir_ops.GT, b.broadcast(given, shape, (0,)), b.broadcast(times, shape, (1,)))
-    if given.op is None:
-        active().mask_lengths[mask] = given
+    active().mask_lengths[mask] = given if given.op is None else _held(given, steps)
     return wrap(mask)
+
+
+def _held(lengths: Value, steps: Dim) -> Value:
+    """Computed lengths within 0..steps, as a loop takes them."""
+    b = active().builder
+    wide = b.cast(lengths, I64 if lengths.type.dtype.itemsize > 4 else I32)
+    most = b.op(SIZE, attrs=SizeAttrs(steps, wide.type.dtype))
+    return b.elementwise(ir_ops.MAX, b.elementwise(ir_ops.MIN, wide, most), 0)
 
 
 @composable
