@@ -23,7 +23,8 @@ class ScanAttrs(Attrs):
     lengths  whether a lengths operand follows the sequences: past row b's length the carries stay untouched
     pad      what the outputs hold there: "zero", or "repeat" (the row's previous output, zero before the first)
     until    a carry, [B] or [B,1]: a row in which it is not zero when a step begins is done, as if past its length;
-             when all rows are done, the loop ends. "": every step runs
+             when all rows are done, the loop ends. A carry []: the loop ends for all rows at once, and no other carry
+             needs a batch. "": every step runs
     """
 
     carries: tuple[str, ...]
@@ -143,8 +144,10 @@ def _check_until(attrs: ScanAttrs, out: Sequence[TensorType]) -> None:
     if attrs.until not in attrs.carries:
         raise ShapeError(f"scan: until must name one of the carries {list(attrs.carries)}, got {attrs.until!r}")
     t = out[attrs.carries.index(attrs.until)]
-    if t.rank not in (1, 2) or t.shape[1:] not in ((), (1,)):
-        raise ShapeError(f"scan: until takes a carry [B] or [B,1], got {attrs.until} of type {t}")
+    if t.rank == 0:
+        return
+    if t.rank > 2 or t.shape[1:] not in ((), (1,)):
+        raise ShapeError(f"scan: until takes a carry [B], [B,1] or [], got {attrs.until} of type {t}")
     _expect_batch("until", t.shape[0], attrs, out)
 
 
@@ -168,8 +171,9 @@ def _evaluate(ctx: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array
     for t in reversed(range(steps)) if s.attrs.reverse else range(steps):
         active = None if lengths is None else t < lengths
         if s.until is not None:
-            running = np.reshape(carries[s.until] == 0, -1)
-            active = running if active is None else active & running
+            running = np.asarray(carries[s.until] == 0)
+            if running.ndim:
+                active = running.reshape(-1) if active is None else active & running.reshape(-1)
             if not running.any():
                 _pad_rest(ys, t, before, s.attrs)
                 break

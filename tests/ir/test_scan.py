@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rnngraph.compiler import compile as compile_graph
 from rnngraph.errors import InputError, ParseError
 from rnngraph.ir import Array, Graph, evaluate, expand_rnn, parse, resolve, to_text, verify
 from rnngraph.ir.builder import Builder
@@ -209,3 +210,54 @@ def test_the_cost_counts_the_projection() -> None:
     (plain, projected) = (parse(rnn_text("lstm", 1, "forward", True, False, p)).block.ops[0] for p in (0, 5))
     flops = [op.opdef.cost(op, {"T": 4, "B": 3}).flops for op in (plain, projected)]
     assert flops[1] - flops[0] == 4 * 3 * 2 * (3 * 8 + 2 * 5)  # R has 3 rows more, and P
+
+
+HALTING = """graph @g(%x: f32[T,3], %bound: f32[]) {{
+  %zero = const splat(0.0) : f32[]
+  %none = const splat(0) : i32[]
+  %h0 = const [0.0, 0.0, 0.0] : f32[3]
+  %h, %n, %done, %y = scan carry(h = %h0, n = %none, done = %zero) over(x = %x)
+    {{steps = T, reverse = {reverse}, pad = {pad}, until = done}} {{
+  ^(%hh: f32[3], %nn: i32[], %dd: f32[], %xt: f32[3]):
+    %a = add %hh, %xt : f32[3]
+    %one = const splat(1) : i32[]
+    %m = add %nn, %one : i32[]
+    %s = reduce_sum %a {{axes = [0]}} : f32[]
+    %over = gt %s, %bound : bool[]
+    %d = cast %over {{dtype = f32}} : f32[]
+    yield carry(h = %a, n = %m, done = %d) emit(y = %a)
+  }} : f32[3], i32[], f32[], f32[T,3]
+  return h = %h, n = %n, y = %y
+}}"""
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7])
+@pytest.mark.parametrize("pad", ["zero", "repeat"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_scalar_condition_ends_the_whole_loop(steps: int, pad: str, reverse: bool) -> None:
+    graph = parse(HALTING.format(reverse=str(reverse).lower(), pad=pad))
+    assert parse(to_text(graph)).to_text() == to_text(graph)
+    verify(graph)
+    compiled = compile_graph(graph)
+    x = np.abs(np.random.default_rng(1).standard_normal((steps, 3))).astype(np.float32)
+    for bound in (-1.0, 4.0, 1e9):
+        h, n, y = np.zeros(3, np.float32), 0, np.zeros_like(x)
+        over, last = False, np.zeros(3, np.float32)
+        for t in (reversed(range(steps)) if reverse else range(steps)):
+            if not over:
+                h, n = h + x[t], n + 1
+                over, last = h.sum() > bound, h
+                y[t] = last
+            elif pad == "repeat":
+                y[t] = last
+        inputs = {"x": x, "bound": np.array(bound, np.float32)}
+        for got in (evaluate(graph, inputs), dict(zip("hny", compiled(*inputs.values()), strict=True))):
+            np.testing.assert_allclose(got["h"], h, rtol=1e-6)
+            assert got["n"] == n
+            np.testing.assert_allclose(got["y"], y, rtol=1e-6)
+
+
+def test_scalar_conditions_and_lengths_do_not_mix() -> None:
+    text = HALTING.format(reverse="false", pad="zero").replace("over(x = %x)", "over(x = %x) lengths(%ln)")
+    with pytest.raises(ParseError, match="with lengths, h must have the batch B as its first dim"):
+        parse(text.replace("%bound: f32[])", "%bound: f32[], %ln: i32[B])"))
