@@ -75,7 +75,8 @@ def test_text_and_types() -> None:
     assert parse(g.to_text()).to_text() == g.to_text()
     assert "{steps = T, pad = repeat, until = d} {" in g.to_text()
     arrays = {"0123456789abcdef": np.zeros((20, 20), np.float32)}
-    for until, message in (("z", "until must name one of the carries"), ("h", r"until takes a carry \[B\], \[B,1\] or \[\]"),
+    for until, message in (("z", "until must name one of the carries"),
+                           ("h", r"until takes a carry \[B\], \[B,1\] or \[\]"),
                            ("3", "until")):
         with pytest.raises(ParseError, match=message):
             parse(TEXT.replace("OPTIONS", "").replace("until = d", f"until = {until}"), arrays)
