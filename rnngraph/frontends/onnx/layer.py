@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from rnngraph.errors import ImportModelError
+from rnngraph.errors import ImportModelError, ShapeError
 from rnngraph.frontends.imported import ImportedModel, Names, identifiers
 from rnngraph.frontends.known import Known
 from rnngraph.frontends.load import input_list
@@ -109,7 +109,10 @@ def _input(info: ValueInfo, name: str, given: Input | None, symbols: Mapping[tup
         raise ImportModelError(f"input {info.name!r}: the file does not tell its shape; give it as inputs="
                                f"{{{info.name!r}: rnngraph.Input((...), dtype={info.dtype!r})}}")
     shape = tuple(d if isinstance(d, int) else symbols[info.name, axis] for axis, d in enumerate(info.shape))
-    return Input(shape, info.dtype, name)
+    try:
+        return Input(shape, info.dtype, name)
+    except ShapeError as e:
+        raise ImportModelError(f"input {info.name!r}: {e}") from None
 
 
 __all__ = ["OnnxModel", "load"]

@@ -72,7 +72,7 @@ def _versions(onnx: Any, model: Any) -> dict[str, int]:
     """The opset version of each domain."""
     found: dict[str, int] = {}
     for entry in model.opset_import:
-        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        domain = _domain(entry.domain)
         found[domain] = max(int(entry.version), found.get(domain, 0))
     version, newest = found.setdefault("", 1), onnx.defs.onnx_opset_version()
     if not OLDEST <= version <= newest:
@@ -100,24 +100,24 @@ class _Reader:
     def graph(self, g: Any, depth: int) -> Graph:
         if depth > MAX_DEPTH:
             raise ImportModelError(f"graph {g.name!r}: bodies are nested more than {MAX_DEPTH} deep")
-        initializers = {t.name: self.lazy(t) for t in g.initializer}
-        initializers |= {s.values.name: self.lazy_sparse(s) for s in g.sparse_initializer}
+        initializers = {name_of(t.name): self.lazy(t) for t in g.initializer}
+        initializers |= {name_of(s.values.name): self.lazy_sparse(s) for s in g.sparse_initializer}
         inputs = [self.info(i) for i in g.input if i.name not in initializers or depth]
         nodes = [self.node(n, depth) for n in g.node]
-        graph = Graph(g.name, inputs, [self.info(o) for o in g.output], nodes, initializers)
+        graph = Graph(name_of(g.name), inputs, [self.info(o) for o in g.output], nodes, initializers)
         _check_names(graph)
         return graph
 
     def node(self, n: Any, depth: int) -> Node:
-        domain = "" if n.domain == "ai.onnx" else n.domain
-        label = base = n.name or next((o for o in n.output if o), n.op_type)
+        domain, outputs = _domain(n.domain), tuple(map(name_of, n.output))
+        label = base = name_of(n.name) or next((o for o in outputs if o), name_of(n.op_type))
         number = 1
         while label in self.labels:
             number += 1
             label = f"{base}_{number}"
         self.labels.add(label)
-        attributes = {a.name: self.attribute(a, label, depth) for a in n.attribute}
-        return Node(n.op_type, domain, label, tuple(n.input), tuple(n.output), attributes,
+        attributes = {name_of(a.name): self.attribute(a, label, depth) for a in n.attribute}
+        return Node(name_of(n.op_type), domain, label, tuple(map(name_of, n.input)), outputs, attributes,
                     self.versions.get(domain, 1))
 
     def attribute(self, a: Any, label: str, depth: int) -> Any:
@@ -144,7 +144,7 @@ class _Reader:
         return None  # types of optional and sequence values, lists of graphs: no handler reads them
 
     def info(self, v: Any) -> ValueInfo:
-        kind, t = "tensor", v.type
+        name, kind, t = name_of(v.name), "tensor", v.type
         which = t.WhichOneof("value")
         for _ in range(MAX_DEPTH):
             if which not in ("sequence_type", "optional_type"):
@@ -152,12 +152,12 @@ class _Reader:
             kind, t = which.removesuffix("_type"), getattr(t, which).elem_type
             which = t.WhichOneof("value")
         if which != "tensor_type":
-            return ValueInfo(v.name, "", None, kind if which is None else which.removesuffix("_type"))
+            return ValueInfo(name, "", None, kind if which is None else which.removesuffix("_type"))
         tensor = t.tensor_type
         dtype = DTYPES.get(tensor.elem_type, self.dtype_name(tensor.elem_type))
         if not tensor.HasField("shape"):
-            return ValueInfo(v.name, dtype, None, kind)
-        return ValueInfo(v.name, dtype, tuple(self.dim(v.name, d) for d in tensor.shape.dim), kind)
+            return ValueInfo(name, dtype, None, kind)
+        return ValueInfo(name, dtype, tuple(self.dim(name, d) for d in tensor.shape.dim), kind)
 
     def dim(self, name: str, d: Any) -> int | str | None:
         which = d.WhichOneof("value")
@@ -165,7 +165,7 @@ class _Reader:
             if d.dim_value < 0:
                 raise ImportModelError(f"{name!r}: a dim must be >= 0, got {d.dim_value}")
             return int(d.dim_value)
-        return str(d.dim_param) if which == "dim_param" and d.dim_param else None
+        return name_of(d.dim_param) if which == "dim_param" and d.dim_param else None
 
     def dtype_name(self, code: int) -> str:
         try:
@@ -212,14 +212,15 @@ class _Reader:
         return Known(array)
 
     def external(self, t: Any, dtype: np.dtype[Any], count: int) -> np.ndarray[Any, np.dtype[Any]]:
-        where, entries = f"tensor {t.name!r}", {e.key: e.value for e in t.external_data}
+        where, entries = f"tensor {t.name!r}", {name_of(e.key): name_of(e.value) for e in t.external_data}
         if self.folder is None:
             raise ImportModelError(f"{where}: its data stand in a file; give the path of the .onnx file beside it, or "
                                    "load the model with its data (onnx.load)")
         location = entries.get("location", "")
-        path = (self.folder / location).resolve()
-        if not location or not path.is_relative_to(self.folder) or not path.is_file():
-            raise ImportModelError(f"{where}: its data must stand in a file in the model's folder, got {location!r}")
+        path = _inside(self.folder, location)
+        if path is None:
+            raise ImportModelError(f"{where}: its data must stand in a file in the model's folder, got "
+                                   f"{location[:100]!r}")
         try:
             offset, length = int(entries.get("offset", 0)), int(entries.get("length", count * dtype.itemsize))
         except ValueError:
@@ -246,6 +247,15 @@ class _Reader:
         return Known(out.reshape(shape))
 
 
+def _inside(folder: Path, location: str) -> Path | None:
+    """The file of that name, if it lies in the folder, links followed."""
+    try:
+        path = (folder / location).resolve()
+        return path if location and path.is_relative_to(folder) and path.is_file() else None
+    except (OSError, ValueError):  # names that no file can have
+        return None
+
+
 def _typed(t: Any, dtype: np.dtype[Any], count: int, where: str) -> np.ndarray[Any, np.dtype[Any]]:
     """Data in one of the typed fields."""
     fields = {1: "float_data", 11: "double_data", 7: "int64_data", 12: "uint64_data", 13: "uint64_data"}
@@ -257,6 +267,18 @@ def _typed(t: Any, dtype: np.dtype[Any], count: int, where: str) -> np.ndarray[A
     if t.data_type == 10:  # the bits of half floats, in integers
         return array.astype(np.uint16).view(np.float16)
     return array.astype(dtype)
+
+
+def name_of(text: str | bytes) -> str:
+    """A name; protobuf gives the bytes where they are not UTF-8."""
+    if isinstance(text, bytes):
+        raise ImportModelError(f"a name in the file is not UTF-8 text: {text[:40]!r}")
+    return text
+
+
+def _domain(text: str | bytes) -> str:
+    name = name_of(text)
+    return "" if name == "ai.onnx" else name
 
 
 def _text(data: bytes, label: str) -> str:

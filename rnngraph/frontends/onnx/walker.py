@@ -97,7 +97,8 @@ class Walker:
             raise
         except RnngraphError as e:
             raise ImportModelError(f"{node}: {e}") from e
-        except (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError) as e:
+        except (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError, MemoryError,
+                RecursionError) as e:
             # handlers check what they can; a file may still give an op too few inputs, or of another kind
             shown = ", ".join(_shown(i) for i in items)
             raise ImportModelError(f"{node}: not a sound node, with inputs ({shown}): {e}") from e

@@ -102,6 +102,8 @@ def split(node: Node, x: Tensor, sizes: Known | None = None) -> tuple[Tensor, ..
     parts: Sequence[Dim] | None = node.ints("split") if sizes is None else as_dims(sizes, str(node))
     if parts is None:
         count = node.attr("num_outputs", len(node.outputs))
+        if count != len(node.outputs):
+            raise ImportModelError(f"{node}: num_outputs is {count}, the node has {len(node.outputs)} outputs")
         each = dims.ceildiv(n, count)
         parts = [each] * (count - 1) + [dims.sub(n, dims.mul(each, count - 1))]
     if any(isinstance(p, int) and p < 0 for p in parts) or (
