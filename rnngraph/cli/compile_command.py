@@ -20,10 +20,10 @@ from rnngraph.cli.source import load_model, model_options
               help="Write the graph after every pass to DIR/000-trace.rg, 001-....rg.")
 @click.option("--time", "timing", is_flag=True, help="Print how long each pass took.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: inputs, outputs, passes, remarks.")
-def command(model: str, shapes: tuple[str, ...], lengths: bool, target: str, dump: str | None, timing: bool,
-            as_json: bool) -> None:
+def command(model: str, shapes: tuple[str, ...], values: tuple[str, ...], lengths: bool, target: str,
+            dump: str | None, timing: bool, as_json: bool) -> None:
     """Compile MODEL and print what was fused, merged and selected; what was missed, and why."""
-    source, inputs = load_model(model, shapes)
+    source, inputs = load_model(model, shapes, values)
     compiled = rg.compile(source, inputs, target=target)
     program = compiled.variant(lengths=lengths, initial_state=False)
     report = program.report

@@ -20,13 +20,13 @@ SPEAKERS = frozenset({"raise-rnn", "merge-bidirectional", "merge-stacked"})
 @model_options
 @click.option("--lengths", is_flag=True, help="Trace with an input of lengths (models in Python files).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: before, after, remarks.")
-def command(model: str, shapes: tuple[str, ...], lengths: bool, as_json: bool) -> None:
+def command(model: str, shapes: tuple[str, ...], values: tuple[str, ...], lengths: bool, as_json: bool) -> None:
     """List the recurrences of MODEL: its loops over time as they are written, and what becomes of them.
 
     A loop that is an LSTM, GRU or simple RNN up to algebra is raised to one `rnn` node; bidirectional and
     stacked nodes merge where the constraints hold. Each merge that does not happen is said with its reason.
     """
-    graph = read_model(model, shapes, lengths=lengths)
+    graph = read_model(model, shapes, values, lengths=lengths)
     before = recurrences(graph)
     context = PassContext()
     passes.run(RAISING, graph, context)

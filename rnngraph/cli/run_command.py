@@ -34,10 +34,10 @@ from rnngraph.runtime.model import CompiledModel
               help="Run so often, and print the median time.")
 @click.option("--json", "as_json", is_flag=True,
               help="One JSON object: per output dtype, shape, min, mean, max.")
-def command(model: str, shapes: tuple[str, ...], files: tuple[str, ...], mask: str | None, chunk: int | None,
-            out: str | None, target: str, repeat: int, as_json: bool) -> None:
+def command(model: str, shapes: tuple[str, ...], values: tuple[str, ...], files: tuple[str, ...], mask: str | None,
+            chunk: int | None, out: str | None, target: str, repeat: int, as_json: bool) -> None:
     """Compile MODEL, run it on the inputs, print a summary of every output."""
-    source, inputs = load_model(model, shapes)
+    source, inputs = load_model(model, shapes, values)
     compiled = rg.compile(source, inputs=inputs, target=target)
     arrays = bind_inputs((*files, f"mask={mask}") if mask else files, compiled.input_names)
     seconds: list[float] = []

@@ -14,8 +14,10 @@ import numpy as np
 
 import rnngraph as rg
 from rnngraph.errors import ImportModelError, ParseError
+from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue
+from rnngraph.frontends.load import frontend_of, load
 from rnngraph.ir import Array, Graph, parse
-from rnngraph.nn import Input
+from rnngraph.nn import Input, Layer
 from rnngraph.report import dump
 
 P = ParamSpec("P")
@@ -69,21 +71,29 @@ def read_python(spec: str) -> tuple[object, ModuleType]:
 
 
 def model_options(function: Callable[P, R]) -> Callable[P, R]:
-    """The arguments that every command with a MODEL has: MODEL, --shape."""
+    """The arguments that every command with a MODEL has: MODEL, --shape, --value."""
     for option in (
+        click.option("--value", "values", multiple=True, metavar="NAME=NUMBER[,NUMBER...]",
+                     help="The value of an input, or a size, that decides the structure of a model from elsewhere."),
         click.option("--shape", "shapes", multiple=True, metavar="[NAME=]DIM,DIM,...[:DTYPE]",
-                     help="An input of a Python model, as x=batch,time,80:f32; words are symbolic dims."),
+                     help="An input of a Python model, or one whose shape a file leaves open, as x=batch,time,80:f32; "
+                          "words are symbolic dims."),
         click.argument("model"),
     ):
         function = option(function)
     return function
 
 
-def load_model(spec: str, shapes: Sequence[str]) -> tuple[Any, list[Input] | None]:
+def load_model(spec: str, shapes: Sequence[str], values: Sequence[str] = ()) -> tuple[Any, list[Input] | None]:
     """What MODEL names, a graph or a model, and the inputs to trace it with (None: it has its own).
 
     A Python file's ``inputs`` (an rnngraph.Input or a list of them) is used when no --shape is given.
     """
+    if frontend_of(spec) is not None:
+        given = [parse_shape(s, f"x{i}" if i else "x") for i, s in enumerate(shapes)]
+        return _specialized(load(spec, {x.name: x for x in given}), values), None
+    if values:
+        raise ImportModelError(f"{spec}: --value is for models from elsewhere, such as .onnx files")
     file = spec.rpartition(":")[0]
     if not file.endswith(".py"):
         if spec.endswith(".py"):
@@ -98,12 +108,38 @@ def load_model(spec: str, shapes: Sequence[str]) -> tuple[Any, list[Input] | Non
     return model, [inputs] if isinstance(inputs, Input) else inputs
 
 
-def read_model(spec: str, shapes: Sequence[str], *, lengths: bool = False) -> Graph:
+def _specialized(model: Layer, values: Sequence[str]) -> Layer:
+    """The model with the values and sizes of --value known."""
+    if not values:
+        return model
+    if not isinstance(model, ImportedModel):
+        raise ImportModelError("--value: this model's structure depends on no value")
+    known: dict[str, Array] = {}
+    sizes: dict[str, int] = {}
+    for item in values:
+        name, _, text = item.rpartition("=")
+        try:
+            numbers = [float(n) if "." in n else int(n) for n in text.split(",")]
+        except ValueError:
+            raise ImportModelError(f"--value {item}: expected NAME=NUMBER[,NUMBER...]") from None
+        x = next((x for x in model.inputs if name in (x.name, model.names.inputs.get(x.name))), None)
+        if x is None:
+            sizes[name] = int(numbers[0])
+            continue
+        array = np.asarray(numbers[0] if x.rank == 0 else numbers, x.dtype.numpy)
+        known[x.name] = array.reshape([d if isinstance(d, int) else -1 for d in x.shape])
+    return model.specialized(known, sizes)
+
+
+def read_model(spec: str, shapes: Sequence[str], values: Sequence[str] = (), *, lengths: bool = False) -> Graph:
     """The graph of MODEL: read, or traced."""
-    model, inputs = load_model(spec, shapes)
+    model, inputs = load_model(spec, shapes, values)
     if isinstance(model, Graph):
         return model
-    return rg.trace(model, inputs, lengths=lengths)
+    try:
+        return rg.trace(model, inputs, lengths=lengths)
+    except (NeedsValue, NeedsSize) as e:
+        raise ImportModelError(f"{e}; give it with --value NAME=NUMBER") from None
 
 
 def parse_shape(text: str, default_name: str) -> Input:

@@ -31,10 +31,11 @@ def filled(node: Node, shape: Shape, wanted: Sequence[Dim]) -> Shape:
     """``wanted`` with its -1 replaced by what is left of ``shape``."""
     if any(isinstance(d, int) and d < -1 for d in wanted) or list(wanted).count(-1) > 1:
         raise ImportModelError(f"{node}: a shape has sizes and at most one -1, got {list(wanted)}")
+    rest, total = dims.mul(*(d for d in wanted if d != -1)), dims.mul(*shape)
     if -1 not in wanted:
+        if rest != total and (open_ := dims.symbols_of(rest) | dims.symbols_of(total)):
+            raise NeedsSize(sorted(open_), f"{node} makes {rest} elements of {total}")
         return tuple(wanted)
-    rest = dims.mul(*(d for d in wanted if d != -1))
-    total = dims.mul(*shape)
     if rest == 0:
         raise ImportModelError(f"{node}: -1 cannot be told beside a 0 in {list(wanted)}")
     try:
