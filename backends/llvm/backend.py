@@ -13,8 +13,8 @@ from rnngraph.phases.stages import JOINS, VIEWS, is_foldable_reshape, rows_stage
 from rnngraph.phases.static import is_static
 from rnngraph.runtime.segments import Segment
 
-COMPUTE = frozenset(name for name, d in OPS.items()
-                    if name in ("matmul", "cast") or d.tags & {"elementwise", "reduce"})
+COMPUTE = frozenset(name for name, d in OPS.items() if "interpreted" not in d.tags
+                    and (name in ("matmul", "cast") or d.tags & {"elementwise", "reduce"}))
 
 
 def _floats(op: Op, _: Device) -> bool | str:

@@ -12,13 +12,14 @@ import numpy as np
 from rnngraph.errors import InputError
 from rnngraph.ir import typing as rules
 from rnngraph.ir.core import Block, Op
+from rnngraph.ir.declare import as_numpy as _numpy
+from rnngraph.ir.declare import number_op, truncated
 from rnngraph.ir.opdef import (
     Array,
     Attrs,
     Cost,
     CostRule,
     EvalContext,
-    Evaluate,
     Literal,
     OpDef,
     Types,
@@ -109,18 +110,6 @@ class YieldAttrs(Attrs):
 # --- helpers to declare ops ------------------------------------------------------------------------------------
 
 
-def _numpy(f: Callable[..., Any]) -> Evaluate:
-    """Evaluation by a numpy function; the result keeps the operands' dtype."""
-
-    def evaluate(_: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
-        out = np.asarray(f(*args))
-        if op.results[0].type.dtype is BF16:
-            out = round_bf16(out)
-        return (out if out.dtype == np.bool_ else out.astype(args[-1].dtype, copy=False),)
-
-    return evaluate
-
-
 def _unary(name: str, f: Callable[[Array], Any], flops: float = 1.0, *tags: str) -> OpDef:
     return OpDef(name, lambda t, a, b: rules.unary(name, t), _numpy(f), elementwise_cost(flops),
                  tags=frozenset({"elementwise", *tags}))
@@ -136,7 +125,7 @@ def _comparison(name: str, f: Callable[[Array, Array], Any]) -> OpDef:
                  tags=frozenset({"elementwise", "comparison"}))
 
 
-def _reduce(name: str, f: Callable[..., Any]) -> OpDef:
+def _reduce(name: str, f: Callable[..., Any], tag: str = "reduce") -> OpDef:
     def evaluate(_: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
         assert isinstance(op.attrs, ReduceAttrs)
         return (np.asarray(f(args[0], axis=op.attrs.axes), dtype=args[0].dtype),)
@@ -145,7 +134,7 @@ def _reduce(name: str, f: Callable[..., Any]) -> OpDef:
         return Cost(float(numel(op.operands[0].shape, dims)), traffic(op, dims))
 
     return OpDef(name, lambda t, a, b: rules.reduce(name, t, a.axes), evaluate, cost, ReduceAttrs,
-                 frozenset({"reduce"}))
+                 frozenset({tag}))
 
 
 def _move(name: str, infer: Callable[[Types, Any], Types], attrs: type[Attrs],
@@ -193,6 +182,21 @@ def _gather(ctx: EvalContext, attrs: Attrs, args: Sequence[Array]) -> Array:
         raise InputError(f"gather: indices must be in 0..{table.shape[0] - 1}, "
                          f"got {index.min()}..{index.max()}")
     return np.asarray(table[index])
+
+
+def _power(x: Array, y: Array) -> Array:
+    """Integers to a negative power are truncated: 0, but for 1 and -1; 0 to a negative power is 0 too."""
+    if x.dtype.kind not in "iu" or not (y < 0).any():
+        return np.asarray(np.power(x, y))
+    odd = np.where(y % 2 == 0, 1, x)
+    return np.where(y >= 0, np.power(x, np.maximum(y, 0)), np.where(abs(x) == 1, odd, 0))
+
+
+def _limits(x: Array) -> tuple[Any, Any]:
+    """The least and the greatest number of the array's dtype."""
+    if x.dtype.kind == "f":
+        return -np.inf, np.inf
+    return np.iinfo(x.dtype).min, np.iinfo(x.dtype).max
 
 
 def _mean(x: Array, axis: tuple[int, ...]) -> Array:
@@ -279,14 +283,14 @@ def _gelu_erf(x: Array) -> Array:
 ADD = _binary("add", np.add, "commutative")
 SUB = _binary("sub", np.subtract)
 MUL = _binary("mul", np.multiply, "commutative")
-DIV = _binary("div", np.divide)
-POW = _binary("pow", np.power)
+DIV = _binary("div", truncated)
+POW = _binary("pow", _power)
 MIN = _binary("min", np.minimum, "commutative")
 MAX = _binary("max", np.maximum, "commutative")
 
-NEG = _unary("neg", np.negative)
-ABS = _unary("abs", np.abs)
-SIGN = _unary("sign", np.sign)
+NEG = number_op("neg", np.negative)
+ABS = number_op("abs", np.abs)
+SIGN = number_op("sign", np.sign)
 FLOOR = _unary("floor", np.floor)
 SQRT = _unary("sqrt", np.sqrt, 4.0)
 EXP = _unary("exp", np.exp, 12.0, "transcendental")
@@ -314,8 +318,9 @@ SELECT = OpDef("select", lambda t, a, b: rules.select(t), _numpy(np.where), elem
 MATMUL = OpDef("matmul", lambda t, a, b: rules.matmul(t), _numpy(np.matmul), _matmul_cost)
 REDUCE_SUM = _reduce("reduce_sum", np.sum)
 REDUCE_MEAN = _reduce("reduce_mean", _mean)
-REDUCE_MAX = _reduce("reduce_max", lambda x, axis: x.max(axis=axis, initial=-np.inf))
-REDUCE_MIN = _reduce("reduce_min", lambda x, axis: x.min(axis=axis, initial=np.inf))
+REDUCE_MAX = _reduce("reduce_max", lambda x, axis: x.max(axis=axis, initial=_limits(x)[0]))
+REDUCE_MIN = _reduce("reduce_min", lambda x, axis: x.min(axis=axis, initial=_limits(x)[1]))
+REDUCE_PROD = _reduce("reduce_prod", np.prod, "interpreted")
 SOFTMAX = OpDef("softmax", lambda t, a, b: _softmax_type(t, a),
                 lambda ctx, op, args: (_softmax(args[0], op.attrs.axis),),  # type: ignore[attr-defined]
                 elementwise_cost(16.0), AxisAttrs)

@@ -44,6 +44,18 @@ def unary(op: str, types: Types) -> Types:
     return types
 
 
+def expect_number(op: str, types: Types) -> None:
+    for i, t in enumerate(types):
+        if t.dtype is BOOL:
+            raise fail(op, f"operand {i} must be a tensor of numbers, got {t}")
+
+
+def expect_int(op: str, types: Types) -> None:
+    for i, t in enumerate(types):
+        if t.dtype.kind != "int":
+            raise fail(op, f"operand {i} must be an integer tensor, got {t}")
+
+
 def binary(op: str, types: Types) -> Types:
     expect_count(op, types, 2)
     t = expect_same(op, types)
@@ -155,7 +167,7 @@ def transpose(types: Types, perm: tuple[int, ...]) -> Types:
 
 def reduce(op: str, types: Types, axes: tuple[int, ...]) -> Types:
     expect_count(op, types, 1)
-    expect_float(op, types)
+    (expect_float if op == "reduce_mean" else expect_number)(op, types)
     (t,) = types
     if not axes or list(axes) != sorted(set(axes)):
         raise fail(op, f"axes must be increasing and not empty, got {list(axes)}")

@@ -9,19 +9,80 @@ from collections.abc import Sequence
 import numpy as np
 
 from rnngraph.errors import TraceError
-from rnngraph.ir import DTYPES, I32, I64, Dim, DType, OpDef, Shape, Value, dims
+from rnngraph.ir import DTYPES, I32, I64, Dim, DType, Shape, Value, dims
 from rnngraph.ir import ops as ir_ops
 from rnngraph.ir.size_ops import IOTA, SIZE, IotaAttrs, SizeAttrs
 from rnngraph.nn.context import active
+from rnngraph.nn.conv_transpose import conv_transpose
 from rnngraph.nn.convolution import conv
+from rnngraph.nn.einsum import einsum
+from rnngraph.nn.indexing import (
+    expand,
+    gather_elements,
+    gather_nd,
+    reverse_sequence,
+    scatter_elements,
+    scatter_nd,
+    take,
+    tile,
+    trilu,
+)
+from rnngraph.nn.normalization import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    lp_normalize,
+    rms_norm,
+)
+from rnngraph.nn.numeric import (
+    acos,
+    acosh,
+    arg_largest,
+    argmin,
+    asin,
+    asinh,
+    atan,
+    atanh,
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
+    ceil,
+    cos,
+    cosh,
+    cumsum,
+    fmod,
+    isinf,
+    isnan,
+    logical_xor,
+    mod,
+    round,
+    shift_left,
+    shift_right,
+    sin,
+    sinh,
+    tan,
+    top_k,
+)
+from rnngraph.nn.padding import pad
+from rnngraph.nn.pooling import average_pool, lp_pool, max_pool, max_pool_with_indices
+from rnngraph.nn.reductions import all, any, max, mean, min, prod, sum
 from rnngraph.nn.tensor import Operand, Tensor, check_bool, composable, elementwise, matmul, operand, value_of, wrap
 
 __all__ = [
-    "abs", "arange", "argmax", "cast", "clip", "concat", "conv", "elu", "equal", "erf", "exp", "exponential", "floor",
-    "gelu", "hard_sigmoid", "hard_sigmoid_keras2", "layer_norm", "leaky_relu", "linear", "log", "logical_and",
-    "logical_not", "logical_or", "matmul", "max", "maximum", "mean", "min", "minimum", "not_equal",
-    "one_hot", "ones_like", "relu", "relu6", "reshape", "reverse", "selu", "sigmoid", "sign", "silu", "size_of",
-    "softmax", "softplus", "softsign", "split", "sqrt", "square", "sum", "tanh", "transpose", "where", "zeros_like",
+    "abs", "acos", "acosh", "all", "any", "arange", "arg_largest", "argmax", "argmin", "asin", "asinh", "atan",
+    "atanh", "average_pool", "batch_norm", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "cast", "ceil",
+    "clip", "concat", "conv", "conv_transpose", "cos", "cosh", "cumsum", "einsum", "elu", "equal", "erf", "exp",
+    "expand", "exponential", "floor", "fmod", "gather_elements", "gather_nd", "gelu", "group_norm", "hard_sigmoid",
+    "hard_sigmoid_keras2", "instance_norm", "isinf", "isnan", "layer_norm", "leaky_relu", "linear",
+    "local_response_norm", "log", "logical_and", "logical_not", "logical_or", "logical_xor", "lp_normalize",
+    "lp_pool", "matmul", "max", "max_pool", "max_pool_with_indices", "maximum", "mean", "min", "minimum", "mod",
+    "not_equal", "one_hot", "ones_like", "pad", "prod", "relu", "relu6", "reshape", "reverse", "reverse_sequence",
+    "rms_norm", "round", "scatter_elements", "scatter_nd", "selu", "shift_left", "shift_right", "sigmoid", "sign",
+    "silu", "sin", "sinh", "size_of", "softmax", "softplus", "softsign", "split", "sqrt", "square", "sum", "take",
+    "tan", "tanh", "tile", "top_k", "transpose", "trilu", "where", "zeros_like",
 ]
 
 # --- elementwise --------------------------------------------------------------------------------------------
@@ -111,7 +172,7 @@ def where(condition: Tensor, a: Operand, b: Operand) -> Tensor:
         raise TraceError(f"where: expected a bool tensor as condition, got {condition!r}")
     check_bool("where", condition)
     values = [operand(a), operand(b)]
-    if not any(isinstance(v, Value) for v in values):
+    if not builtins.any(isinstance(v, Value) for v in values):
         values[0] = value_of(values[0])
     return wrap(active().builder.elementwise(ir_ops.SELECT, condition.value(), *values))
 
@@ -331,48 +392,6 @@ def one_hot(indices: Tensor, depth: int) -> Tensor:
 def _places(size: int, behind: int) -> Tensor:
     """0, 1, ... along the first of 1 + ``behind`` axes."""
     return wrap(active().builder.const(np.arange(size, dtype=np.float32).reshape(size, *[1] * behind), hint="places"))
-
-
-# --- reductions ---------------------------------------------------------------------------------------------
-
-Axes = int | Sequence[int] | None
-
-
-@composable
-def _reduce(opdef: OpDef, x: Tensor, axis: Axes, keepdims: bool) -> Tensor:
-    axes = range(x.rank) if axis is None else [axis] if isinstance(axis, int) else axis
-    kept = {_axis(opdef.name, x, a) for a in axes}
-    b = active().builder
-    out = b.reduce(opdef, x.value(), sorted(kept))
-    if keepdims:
-        out = b.reshape(out, tuple(1 if i in kept else d for i, d in enumerate(x.shape)))
-    return wrap(out)
-
-
-def sum(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    return _reduce(ir_ops.REDUCE_SUM, x, axis, keepdims)
-
-
-def mean(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    return _reduce(ir_ops.REDUCE_MEAN, x, axis, keepdims)
-
-
-def max(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    return _reduce(ir_ops.REDUCE_MAX, x, axis, keepdims)
-
-
-def min(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    return _reduce(ir_ops.REDUCE_MIN, x, axis, keepdims)
-
-
-def layer_norm(x: Tensor, gamma: Operand | None = None, beta: Operand | None = None, *,
-               axis: int = -1, epsilon: float = 1e-3) -> Tensor:
-    """(x - mean) / sqrt(variance + epsilon) over ``axis``, times gamma, plus beta where they are given."""
-    centered = x - mean(x, axis, keepdims=True)
-    out = centered / sqrt(mean(centered * centered, axis, keepdims=True) + epsilon)
-    if gamma is not None:
-        out = out * gamma
-    return out if beta is None else out + beta
 
 
 def _axis(op: str, x: Tensor, axis: int) -> int:

@@ -304,7 +304,7 @@ class LaneAnalysis:
             args = tuple(self.get_row(a) for a in op.operands)
             return Instance(Kind.ELEMENTWISE, v, 0, ROW, args, level=max(a.level for a in args))
         rank = len(self.rows)
-        if isinstance(op.attrs, ReduceAttrs) and op.attrs.axes == (rank,):
+        if isinstance(op.attrs, ReduceAttrs) and op.attrs.axes == (rank,) and "reduce" in op.opdef.tags:
             return self._reduce(v, op.operands[0])
         if op.name == "reshape" and op.operands[0].shape == (*self.rows, 1):
             return self._reduce(v, op.operands[0])
@@ -372,7 +372,7 @@ def is_lanewise(op: Op) -> bool:
     """Elementwise on f32 and bool lanes; casts between the two are."""
     if op.opdef is CAST:
         return all(v.type.dtype in (F32, BOOL) for v in (*op.operands, *op.results))
-    return is_elementwise(op)
+    return is_elementwise(op) and "interpreted" not in op.opdef.tags
 
 
 def _role(leaf: Leaf, source: Source) -> Leaf:

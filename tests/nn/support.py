@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rnngraph.ir import Graph, evaluate, parse, verify
-from rnngraph.nn import Input, Layer, trace
+from rnngraph.ir.types import dtype_of
+from rnngraph.nn import Input, Layer, Tensor, trace
 
 Array = np.ndarray[Any, np.dtype[Any]]
 B, T, I, U = 3, 5, 4, 6  # noqa: E741
@@ -50,3 +51,31 @@ def output(model: Layer, feeds: Mapping[str, Array], inputs: Any = X, **options:
 def close(got: Array, expected: Array, tolerance: float) -> None:
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, rtol=0.0, atol=tolerance)
+
+
+class Apply(Layer):
+    """A function as a layer: it runs on traced tensors, not on symbols."""
+
+    def __init__(self, f: Callable[..., Any]) -> None:
+        super().__init__()
+        self.f = f
+
+    def call(self, *xs: Tensor) -> Any:
+        return self.f(*xs)
+
+
+def applied(f: Callable[..., Any], *arrays: Array, symbolic: bool = True, float64: bool = True) -> Any:
+    """``f`` on arrays, evaluated; sizes of axes are symbols (one for each size) unless not ``symbolic``."""
+    shapes = [tuple(f"n{d}" if symbolic and d > 1 else d for d in a.shape) for a in arrays]
+    return applied_as(f, shapes, *arrays, float64=float64)
+
+
+def applied_as(f: Callable[..., Any], shapes: Sequence[tuple[int | str, ...]], *arrays: Array,
+               float64: bool = True) -> Any:
+    """``f`` on arrays whose types have the given shapes: one array, or a tuple of them."""
+    inputs = [Input(s, dtype=dtype_of(a), name=f"x{i}") for i, (s, a) in enumerate(zip(shapes, arrays, strict=True))]
+    graph = checked(trace(Apply(f), inputs))
+    got = evaluate(graph, {f"x{i}": a for i, a in enumerate(arrays)}, float64=float64)
+    for value, array in zip(graph.outputs, got.values(), strict=True):
+        assert float64 or array.dtype == value.type.dtype.numpy
+    return tuple(got.values()) if len(got) > 1 else got["y"]
