@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from rnngraph.errors import ShapeError
-from rnngraph.ir import ops
+from rnngraph.ir import dims, ops
 from rnngraph.ir.core import Block, Graph, Op, Value
 from rnngraph.ir.opdef import NO_ATTRS, Array, Attrs, Literal, OpDef
 from rnngraph.ir.scan import SCAN, ScanAttrs
@@ -106,12 +106,12 @@ class Builder:
         return self.op(ops.SLICE, x, attrs=ops.SliceAttrs(axis, start, size, step))
 
     def split(self, x: Value, parts: int, axis: int = -1) -> list[Value]:
-        """Equal slices; the axis must have an integer size that ``parts`` divides."""
+        """Equal slices; ``parts`` must be known to divide the size of the axis."""
         dim = x.shape[axis % x.type.rank]
-        if not isinstance(dim, int) or dim % parts:
+        size = dims.floordiv(dim, parts)
+        if dims.mul(size, parts) != dim:
             raise ShapeError(f"split: cannot cut dim {dim} of {x.type} into {parts} equal parts")
-        size = dim // parts
-        return [self.slice(x, axis, i * size, size) for i in range(parts)]
+        return [self.slice(x, axis, dims.mul(size, i), size) for i in range(parts)]
 
     def reshape(self, x: Value, shape: Shape) -> Value:
         if x.type.shape == tuple(shape):
@@ -217,11 +217,11 @@ def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
     rank = max(len(s) for s in shapes)
     out: list[Dim] = []
     for i in range(rank):
-        dims = [s[i - rank + len(s)] for s in shapes if i - rank + len(s) >= 0]
-        big = [d for d in dims if d != 1] or [1]
+        sizes = [s[i - rank + len(s)] for s in shapes if i - rank + len(s) >= 0]
+        big = [d for d in sizes if d != 1] or [1]
         if any(d != big[0] for d in big):
             shown = " and ".join(f"[{','.join(map(str, s))}]" for s in shapes)
-            raise ShapeError(f"shapes {shown} do not broadcast: dim {i} is {' and '.join(map(str, dims))}")
+            raise ShapeError(f"shapes {shown} do not broadcast: dim {i} is {' and '.join(map(str, sizes))}")
         out.append(big[0])
     return tuple(out)
 

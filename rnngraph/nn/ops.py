@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import math
 from collections.abc import Sequence
 
@@ -301,15 +300,16 @@ def concat(xs: Sequence[Tensor], axis: int = -1) -> Tensor:
 
 
 @composable
-def split(x: Tensor, parts: int | Sequence[int], axis: int = -1) -> tuple[Tensor, ...]:
-    """Equal parts, or parts of the given sizes, along ``axis``."""
+def split(x: Tensor, parts: int | Sequence[Dim], axis: int = -1) -> tuple[Tensor, ...]:
+    """Equal parts, or parts of the given sizes (numbers or dims), along ``axis``."""
     axis = _axis("split", x, axis)
     b, v = active().builder, x.value()
     if isinstance(parts, int):
         return tuple(wrap(p) for p in b.split(v, parts, axis))
-    if builtins.sum(parts) != v.shape[axis]:
+    parts = [dims.parse(p) for p in parts]
+    if dims.add(*parts) != v.shape[axis]:
         raise TraceError(f"split: sizes {list(parts)} do not add up to axis {axis} of {x.type}")
-    starts = [builtins.sum(parts[:i]) for i in range(len(parts))]
+    starts = [dims.add(*parts[:i]) for i in range(len(parts))]
     return tuple(wrap(b.slice(v, axis, start, size)) for start, size in zip(starts, parts, strict=True))
 
 
