@@ -40,7 +40,7 @@ class Maker:
 
     def join(self, b: Builder, v: Value, values: list[Value]) -> Value:
         axis = int(self.rng.integers(3))
-        fits = [w for w in values if all(i == axis or d == e for i, (d, e) in enumerate(zip(v.shape, w.shape, strict=True)))]
+        fits = [w for w in values if _but(axis, w) == _but(axis, v)]
         return b.concat([v, fits[self.rng.integers(len(fits))], v][: self.rng.integers(2, 4)], axis)
 
     def turn(self, b: Builder, v: Value, values: list[Value]) -> Value:
@@ -76,3 +76,8 @@ class Maker:
 
     def curve(self, b: Builder, v: Value, values: list[Value]) -> Value:
         return b.tanh(v)
+
+
+def _but(axis: int, v: Value) -> tuple[Dim, ...]:
+    """The dims beside one."""
+    return v.shape[:axis] + v.shape[axis + 1 :]
