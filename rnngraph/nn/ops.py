@@ -171,7 +171,7 @@ def where(condition: Tensor, a: Operand, b: Operand) -> Tensor:
         raise TraceError(f"where: expected a bool tensor as condition, got {condition!r}")
     check_bool("where", condition)
     values = [operand(a), operand(b)]
-    if not builtins.any(isinstance(v, Value) for v in values):
+    if not [v for v in values if isinstance(v, Value)]:
         values[0] = value_of(values[0])
     return wrap(active().builder.elementwise(ir_ops.SELECT, condition.value(), *values))
 
