@@ -5,9 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 
 FAMILIES = (
+    "activations",
     "arithmetic",
     "constants",
+    "convolution",
+    "indexing",
+    "matrices",
     "movement",
+    "normalization",
+    "pooling",
+    "quantization",
+    "reductions",
     "shape_values",
 )
 

@@ -199,3 +199,21 @@ def _divided(node: Node, size: Dim, by: int) -> Dim:
         raise ImportModelError(f"{node}: {size} is no multiple of {by}")
     return size // by
 
+
+@handler("Pad", known=(1, 3))
+def pad(node: Node, x: Tensor, pads: Known | None = None, value: Tensor | None = None,
+        axes: Known | None = None) -> Tensor:
+    """Inputs since opset 11, attributes before; negative numbers cut off."""
+    if pads is None:
+        given: tuple[Dim, ...] = node.ints("pads", ()) or ()
+    else:
+        given = as_dims(pads, str(node))
+    chosen = range(x.rank) if axes is None else [axis_of(node, a, x.rank) for a in as_ints(axes, str(node))]
+    n = len(chosen)
+    if len(given) != 2 * n:
+        raise ImportModelError(f"{node}: expected {2 * n} pads for {x.type}, got {list(given)}")
+    low, high = [list[Dim]([0] * x.rank) for _ in range(2)]
+    for i, axis in enumerate(chosen):
+        low[axis], high[axis] = given[i], given[n + i]
+    fill = node.attr("value", 0.0) if value is None else value
+    return ops.pad(x, low, high, node.attr("mode", "constant"), fill if x.dtype.is_float or value is not None else 0)

@@ -1,0 +1,69 @@
+"""Ops that read and write where integers say."""
+
+from __future__ import annotations
+
+from rnngraph.errors import ImportModelError
+from rnngraph.frontends.known import Known, as_ints
+from rnngraph.frontends.onnx.proto import Node
+from rnngraph.frontends.onnx.registry import handler
+from rnngraph.frontends.onnx.slices import axis_of
+from rnngraph.ir import I64
+from rnngraph.nn import ops
+from rnngraph.nn.context import active
+from rnngraph.nn.tensor import Tensor, wrap
+
+
+@handler("Gather")
+def gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
+    return ops.take(x, indices, axis_of(node, node.attr("axis", 0), x.rank))
+
+
+@handler("GatherElements")
+def gather_elements(node: Node, x: Tensor, indices: Tensor) -> Tensor:
+    return ops.gather_elements(x, indices, axis_of(node, node.attr("axis", 0), x.rank))
+
+
+@handler("GatherND")
+def gather_nd(node: Node, x: Tensor, indices: Tensor) -> Tensor:
+    return ops.gather_nd(x, indices, node.attr("batch_dims", 0))
+
+
+@handler("ScatterElements", "Scatter")
+def scatter_elements(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    axis = axis_of(node, node.attr("axis", 0), x.rank)
+    return ops.scatter_elements(x, indices, updates, axis, node.attr("reduction", "none"))
+
+
+@handler("ScatterND")
+def scatter_nd(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    return ops.scatter_nd(x, indices, updates, node.attr("reduction", "none"))
+
+
+@handler("OneHot", known=(1,))
+def one_hot(node: Node, indices: Tensor, depth: Known, values: Tensor) -> Tensor:
+    """``values`` is [off, on]; an index that is out of range has off everywhere."""
+    (size,) = as_ints(depth, str(node))
+    if size < 1 or values.shape != (2,):
+        raise ImportModelError(f"{node}: expected a depth above 0 and values [off, on], got {size} and {values.type}")
+    axis = axis_of(node, node.attr("axis", -1), indices.rank + 1)
+    at = ops.cast(indices, I64)
+    at = ops.where(at < 0, at + size, at)
+    wide = ops.reshape(at, (*at.shape[:axis], 1, *at.shape[axis:]))
+    places = ops.reshape(ops.arange(size, I64), (size, *[1] * (indices.rank - axis)))
+    b = active().builder
+    off, on = (wrap(b.reshape(b.slice(values.value(), 0, i, 1), ())) for i in range(2))
+    return ops.where(ops.equal(wide, places), on, off)
+
+
+@handler("ReverseSequence")
+def reverse_sequence(node: Node, x: Tensor, lengths: Tensor) -> Tensor:
+    time, batch = (axis_of(node, node.attr(name, at), x.rank) for name, at in (("time_axis", 0), ("batch_axis", 1)))
+    if time == batch:
+        raise ImportModelError(f"{node}: time_axis and batch_axis are both {time}")
+    return ops.reverse_sequence(x, lengths, time, batch)
+
+
+@handler("Trilu", known=(1,))
+def trilu(node: Node, x: Tensor, k: Known | None = None) -> Tensor:
+    (diagonal,) = (0,) if k is None else as_ints(k, str(node))
+    return ops.trilu(x, diagonal, upper=bool(node.attr("upper", 1)))
