@@ -15,6 +15,7 @@ FAMILIES = (
     "normalization",
     "pooling",
     "quantization",
+    "recurrent",
     "reductions",
     "shape_values",
 )
