@@ -16,15 +16,21 @@ MAX_ELEMENTS = 2**24  # of any value on the way
 MAX_INPUT_RANK = 1  # floats that decide a structure are scalars and vectors; larger ones are data
 
 
+class DependsOnStep(ImportModelError):
+    """What must be known differs from step to step of a loop."""
+
+
 def known_value(tensor: Tensor, why: str) -> Known:
     """The value of a tensor that follows from constants alone.
 
     `NeedsSize` where it depends on sizes, `NeedsValue` where it depends on inputs that may be asked for (integers,
-    bools and small floats); ImportModelError where it depends on other data, or on a step of a loop.
+    bools and small floats); ImportModelError where it depends on other data, DependsOnStep on a step of a loop.
     """
     value = tensor.value()
     leaves, symbols = _leaves(value)
     data = [v for v in leaves if not _askable(v)]
+    if any(v.block is not active().graph.block for v in data):
+        raise DependsOnStep(f"{why}: its shape or structure depends on the step of a loop ({data[0]!r})")
     if data:
         raise ImportModelError(f"{why}: its shape or structure depends on computed data ({data[0]!r}), which is known "
                                "only when the model runs")
@@ -33,6 +39,11 @@ def known_value(tensor: Tensor, why: str) -> Known:
     if symbols:
         raise NeedsSize(sorted(symbols), why)
     return Known(evaluate_constant(value), value.type.dtype if value.type.dtype.name == "bf16" else None)
+
+
+def is_data(tensor: Tensor) -> bool:
+    """Whether the value is known only when the model runs, whatever small inputs and sizes are known before."""
+    return any(not _askable(v) for v in _leaves(tensor.value())[0])
 
 
 def constant_value(tensor: Tensor) -> Array | None:

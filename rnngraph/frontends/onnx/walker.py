@@ -22,6 +22,10 @@ class Missing(list[Any]):
     """Stands for the outputs of a node that is not supported, so that the walk can find the others."""
 
 
+class MissingInput(ImportModelError):
+    """A node needs what an unsupported node would have given."""
+
+
 class Walker:
     """One walk. Scopes map the names of values to items; a body's scope sees those around it."""
 
@@ -93,6 +97,8 @@ class Walker:
                         self.unsupported.append(str(node))
                         return tuple(Missing() for _ in node.outputs)
                     found = entry.function(node, *self.arguments(node, entry, items))
+        except MissingInput:
+            return tuple(Missing() for _ in node.outputs)
         except (NeedsValue, NeedsSize, ImportModelError):
             raise
         except RnngraphError as e:
@@ -114,7 +120,8 @@ class Walker:
         if item is None or isinstance(item, Known):
             return item
         if isinstance(item, list):
-            raise ImportModelError(f"{node}: expected a tensor, got a sequence")
+            tensor_of(item)
+        assert isinstance(item, Tensor)
         return known_value(item, str(node))
 
 
@@ -138,6 +145,8 @@ def walker() -> Walker:
 
 def tensor_of(item: Item) -> Tensor | None:
     """The item as a tensor of the active trace."""
+    if isinstance(item, Missing):
+        raise MissingInput("it is made by a node that is not supported")
     if isinstance(item, list):
         raise ImportModelError("expected a tensor, got a sequence")
     return item.tensor() if isinstance(item, Known) else item

@@ -8,6 +8,7 @@ FAMILIES = (
     "activations",
     "arithmetic",
     "constants",
+    "control",
     "convolution",
     "indexing",
     "matrices",

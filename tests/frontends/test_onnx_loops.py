@@ -1,0 +1,132 @@
+"""If, Scan and Loop against ONNX Runtime: known and computed conditions, sizes as trip counts, captures, directions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+import rnngraph as rg
+from rnngraph.errors import ImportModelError
+from rnngraph.ir import Array
+from tests.frontends.onnx_graphs import info, model, runtime
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((4, 2, 3)).astype(np.float32)
+H0 = RNG.standard_normal((2, 3)).astype(np.float32)
+
+
+def same(made: Any, inputs: dict[str, Array]) -> rg.CompiledModel:
+    compiled = rg.compile(made)
+    for name, expected in zip(compiled.output_names, runtime(made, inputs), strict=True):
+        np.testing.assert_allclose(compiled.run(inputs)[name], expected, rtol=0, atol=1e-5)
+    return compiled
+
+
+def branch(op: str, out: str) -> Any:
+    return helper.make_graph([helper.make_node(op, ["x"], [out])], op, [], [info(out, ("b", 3))])
+
+
+def if_model(condition: list[Any], inputs: list[Any]) -> Any:
+    node = helper.make_node("If", ["c"], ["y"], then_branch=branch("Tanh", "t"), else_branch=branch("Neg", "n"))
+    return model([*condition, node], [info("x", ("b", 3)), *inputs], [info("y", (None, 3))], {"two": np.array(2)}, 14)
+
+
+def test_a_known_condition_leaves_one_branch() -> None:
+    constant = helper.make_node("Constant", [], ["c"], value=helper.make_tensor("v", TensorProto.BOOL, [], [False]))
+    compiled = same(if_model([constant], []), {"x": H0})
+    assert "neg" in str(compiled.program.graph)
+    assert "tanh" not in str(compiled.program.graph)
+
+
+def test_a_condition_on_an_input_makes_a_program_for_each_value() -> None:
+    made = if_model([], [info("c", (), "bool")])
+    for flag in (True, False):
+        same(made, {"x": H0, "c": np.array(flag)})
+
+
+def test_a_condition_on_a_size_makes_a_program_for_each_size() -> None:
+    condition = [helper.make_node("Shape", ["x"], ["s"]), helper.make_node("Slice", ["s", "zero", "one"], ["b"]),
+                 helper.make_node("Greater", ["b", "two"], ["c"])]
+    node = helper.make_node("If", ["c"], ["y"], then_branch=branch("Tanh", "t"), else_branch=branch("Neg", "n"))
+    made = model([*condition, node], [info("x", ("b", 3))], [info("y", (None, 3))],
+                 {"two": np.array([2]), "zero": np.array([0]), "one": np.array([1])}, 14)
+    for x in (H0, np.concatenate([H0, H0])):
+        same(made, {"x": x})
+
+
+def test_a_computed_condition_selects() -> None:
+    condition = [helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0), helper.make_node("Greater", ["m", "zero"], ["c"])]
+    node = helper.make_node("If", ["c"], ["y"], then_branch=branch("Tanh", "t"), else_branch=branch("Neg", "n"))
+    made = model([*condition, node], [info("x", ("b", 3))], [info("y", (None, 3))],
+                 {"zero": np.array(0, np.float32)}, 14)
+    for x in (np.abs(H0), -np.abs(H0)):
+        same(made, {"x": x})
+
+
+def step(extra: tuple[str, ...] = ()) -> list[Any]:
+    return [helper.make_node("MatMul", ["h", "w"], ["p"]), helper.make_node("Add", ["p", "xt"], ["s"]),
+            helper.make_node("Tanh", ["s"], ["hn"]), helper.make_node("Identity", ["hn"], ["o"])]
+
+
+@pytest.mark.parametrize(("direction", "out_direction"), [(0, 0), (1, 0), (0, 1), (1, 1)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_scan(axis: int, direction: int, out_direction: int) -> None:
+    shape = ("t", 2, 3) if axis == 0 else (2, "t", 3)
+    body = helper.make_graph(step(), "body", [info("h", (2, 3)), info("xt", (2, 3))],
+                             [info("hn", (2, 3)), info("o", (2, 3))])
+    node = helper.make_node("Scan", ["h0", "x"], ["hT", "y"], num_scan_inputs=1, body=body, scan_input_axes=[axis],
+                            scan_input_directions=[direction], scan_output_axes=[1 - axis],
+                            scan_output_directions=[out_direction], name="rec")
+    made = model([node], [info("h0", (2, 3)), info("x", shape)], [info("hT", (2, 3)), info("y", (None, None, None))],
+                 {"w": np.eye(3, dtype=np.float32)}, 14)
+    compiled = same(made, {"h0": H0, "x": X if axis == 0 else X.transpose(1, 0, 2).copy()})
+    same(made, {"h0": H0, "x": X[:1] if axis == 0 else X[:1].transpose(1, 0, 2).copy()})
+    assert "rnn_tanh" in str(compiled.report.passes), "a Scan that is a simple RNN is raised"
+
+
+def loop_model(trips: list[Any], trip: str, condition: str, body_condition: list[Any], *, outputs: bool = True) -> Any:
+    body = helper.make_graph(
+        [helper.make_node("Gather", ["x", "i"], ["xt"], axis=0), *step(), *body_condition], "body",
+        [info("i", (), "i64"), info("c", (), "bool"), info("h", (2, 3))],
+        [info("cn", (), "bool"), info("hn", (2, 3)), *([info("o", (2, 3))] if outputs else [])])
+    node = helper.make_node("Loop", [trip, condition, "h0"], ["hT", *(["y"] if outputs else [])], body=body, name="rec")
+    return model([*trips, node], [info("h0", (2, 3)), info("x", ("t", 2, 3))],
+                 [info("hT", (2, 3)), *([info("y", (None, 2, 3))] if outputs else [])],
+                 {"w": np.eye(3, dtype=np.float32), "zero": np.array(0), "yes": np.array(True),
+                  "limit": np.array(0.5, np.float32), "three": np.array(3)}, 14)
+
+
+KEEP = [helper.make_node("Identity", ["c"], ["cn"])]
+LENGTH = [helper.make_node("Shape", ["x"], ["sh"]), helper.make_node("Gather", ["sh", "zero"], ["n"])]
+
+
+def test_a_loop_over_the_steps_of_a_sequence() -> None:
+    made = loop_model(LENGTH, "n", "yes", KEEP)
+    for steps in (4, 1):
+        same(made, {"h0": H0, "x": X[:steps]})
+
+
+def test_a_loop_of_constant_length() -> None:
+    same(loop_model([], "three", "", KEEP), {"h0": H0, "x": X})
+
+
+def test_a_computed_condition_ends_a_loop() -> None:
+    until = [helper.make_node("ReduceMax", ["hn"], ["m"], keepdims=0), helper.make_node("Less", ["m", "limit"], ["cn"])]
+    made = loop_model(LENGTH, "n", "yes", until, outputs=False)
+    for scale in (0.0, 0.01, 1.0):
+        same(made, {"h0": (H0 * scale).astype(np.float32), "x": (X * scale).astype(np.float32)})
+    with pytest.raises(ImportModelError, match="the length of its scan outputs is known only when the model runs"):
+        rg.compile(loop_model(LENGTH, "n", "yes", until))
+
+
+def test_a_loop_whose_state_grows_is_unrolled() -> None:
+    body = helper.make_graph(
+        [helper.make_node("Concat", ["s", "h0"], ["sn"], axis=0), helper.make_node("Identity", ["c"], ["cn"])], "body",
+        [info("i", (), "i64"), info("c", (), "bool"), info("s", ("k", 3))],
+        [info("cn", (), "bool"), info("sn", ("m", 3))])
+    node = helper.make_node("Loop", ["three", "", "h0"], ["y"], body=body)
+    made = model([node], [info("h0", (2, 3))], [info("y", (None, 3))], {"three": np.array(3)}, 14)
+    same(made, {"h0": H0})
