@@ -15,6 +15,7 @@ from tests.frontends.onnx_graphs import info, model, runtime
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((4, 2, 3)).astype(np.float32)
+WEIGHTS = {n: (0.5 * RNG.standard_normal((3, 3))).astype(np.float32) for n in "uw"}
 H0 = RNG.standard_normal((2, 3)).astype(np.float32)
 
 
@@ -58,7 +59,8 @@ def test_a_condition_on_a_size_makes_a_program_for_each_size() -> None:
 
 
 def test_a_computed_condition_selects() -> None:
-    condition = [helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0), helper.make_node("Greater", ["m", "zero"], ["c"])]
+    condition = [helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+                 helper.make_node("Greater", ["m", "zero"], ["c"])]
     node = helper.make_node("If", ["c"], ["y"], then_branch=branch("Tanh", "t"), else_branch=branch("Neg", "n"))
     made = model([*condition, node], [info("x", ("b", 3))], [info("y", (None, 3))],
                  {"zero": np.array(0, np.float32)}, 14)
@@ -66,9 +68,10 @@ def test_a_computed_condition_selects() -> None:
         same(made, {"x": x})
 
 
-def step(extra: tuple[str, ...] = ()) -> list[Any]:
-    return [helper.make_node("MatMul", ["h", "w"], ["p"]), helper.make_node("Add", ["p", "xt"], ["s"]),
-            helper.make_node("Tanh", ["s"], ["hn"]), helper.make_node("Identity", ["hn"], ["o"])]
+def step() -> list[Any]:
+    return [helper.make_node("MatMul", ["h", "w"], ["p"]), helper.make_node("MatMul", ["xt", "u"], ["q"]),
+            helper.make_node("Add", ["p", "q"], ["s"]), helper.make_node("Tanh", ["s"], ["hn"]),
+            helper.make_node("Identity", ["hn"], ["o"])]
 
 
 @pytest.mark.parametrize(("direction", "out_direction"), [(0, 0), (1, 0), (0, 1), (1, 1)])
@@ -81,10 +84,11 @@ def test_scan(axis: int, direction: int, out_direction: int) -> None:
                             scan_input_directions=[direction], scan_output_axes=[1 - axis],
                             scan_output_directions=[out_direction], name="rec")
     made = model([node], [info("h0", (2, 3)), info("x", shape)], [info("hT", (2, 3)), info("y", (None, None, None))],
-                 {"w": np.eye(3, dtype=np.float32)}, 14)
+                 WEIGHTS, 14)
     compiled = same(made, {"h0": H0, "x": X if axis == 0 else X.transpose(1, 0, 2).copy()})
     same(made, {"h0": H0, "x": X[:1] if axis == 0 else X[:1].transpose(1, 0, 2).copy()})
-    assert "rnn_tanh" in str(compiled.report.passes), "a Scan that is a simple RNN is raised"
+    raised = next(p for p in compiled.report.passes if p.name == "raise-rnn")
+    assert "mode = rnn_tanh" in raised.after, "a Scan that is a simple RNN is raised"
 
 
 def loop_model(trips: list[Any], trip: str, condition: str, body_condition: list[Any], *, outputs: bool = True) -> Any:
@@ -95,7 +99,7 @@ def loop_model(trips: list[Any], trip: str, condition: str, body_condition: list
     node = helper.make_node("Loop", [trip, condition, "h0"], ["hT", *(["y"] if outputs else [])], body=body, name="rec")
     return model([*trips, node], [info("h0", (2, 3)), info("x", ("t", 2, 3))],
                  [info("hT", (2, 3)), *([info("y", (None, 2, 3))] if outputs else [])],
-                 {"w": np.eye(3, dtype=np.float32), "zero": np.array(0), "yes": np.array(True),
+                 {**WEIGHTS, "zero": np.array(0), "yes": np.array(True),
                   "limit": np.array(0.5, np.float32), "three": np.array(3)}, 14)
 
 

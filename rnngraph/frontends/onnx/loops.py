@@ -258,8 +258,8 @@ def _counted(node: Node, body: Graph, trips: Dim, carried: Sequence[Item]) -> tu
 def _while(node: Node, body: Graph, trips: Dim | None, condition: Item, carried: Sequence[Item]) -> tuple[Item, ...]:
     """A loop that its condition may end. How long its outputs are would follow from data, so it has none."""
     if len(body.outputs) > 1 + len(carried):
-        raise FormChanged(f"{node}: its condition is computed, so the length of its scan outputs is known only when "
-                          "the model runs")
+        raise ImportModelError(f"{node}: its condition is computed, so the length of its scan outputs is known only "
+                               "when the model runs")
     states = _tensors(node, carried)
     b = active().builder
     done = b.const(0.0, F32) if condition is None else _done(tensor_of(condition))
