@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from rnngraph import backends, data, errors, ir, nn, passes, weights
     from rnngraph.compiler import compile
     from rnngraph.frontends.onnx import load as from_onnx
+    from rnngraph.frontends.torch import from_torch
     from rnngraph.nn import Input, Sequential, scan, trace, while_loop
     from rnngraph.report import Report
     from rnngraph.runtime.model import CompiledModel
 
 __all__ = ["CompiledModel", "Input", "Report", "Sequential", "__version__", "backends", "compile", "data", "errors",
-           "from_onnx", "ir", "nn", "passes", "scan", "trace", "weights", "while_loop"]
+           "from_onnx", "from_torch", "ir", "nn", "passes", "scan", "trace", "weights", "while_loop"]
 
 _MODULES = ("backends", "data", "errors", "ir", "nn", "passes", "weights")
 _NAMES = {
@@ -29,6 +30,7 @@ _NAMES = {
     "CompiledModel": "rnngraph.runtime.model",
     "Report": "rnngraph.report",
     "from_onnx": "rnngraph.frontends.onnx:load",
+    "from_torch": "rnngraph.frontends.torch",
     "Input": "rnngraph.nn",
     "Sequential": "rnngraph.nn",
     "scan": "rnngraph.nn",

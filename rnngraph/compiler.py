@@ -115,7 +115,7 @@ def _imported(source: ImportedModel, compiled: Callable[[ImportedModel], Compile
     made = SpecializedModel(attempt, {x.name: x.type for x in source.inputs}, source.output_names, first,
                             (source.names.inputs, source.names.outputs))
     if example_inputs is not None:
-        made.prepare(*example_inputs)
+        made.prepare(*source.arrays(example_inputs))
     return made
 
 

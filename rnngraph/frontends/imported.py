@@ -66,6 +66,10 @@ class ImportedModel(Layer):
     def call(self, *inputs: Tensor) -> Any:
         raise NotImplementedError
 
+    def arrays(self, example_inputs: Sequence[Any]) -> list[Any]:
+        """Example inputs, as the caller gives them, as one array for each of `inputs`."""
+        return list(example_inputs)
+
     def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, int]) -> Self:
         """The same model with the values of some inputs, by their names in the graph, and some sizes known."""
         raise NotImplementedError

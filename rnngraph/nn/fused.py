@@ -58,8 +58,9 @@ class FusedRNN(Layer):
 
     Weights, per layer and direction as MXNet names and stores them: ``{prefix}l0_i2h_weight`` [G*H, I],
     ``l0_h2h_weight`` [G*H, H], ``l0_h2r_weight`` [P, H] with a projection, ``l0_i2h_bias``, ``l0_h2h_bias`` [G*H]; "r0"
-    for backward directions. Gates: LSTM i, f, c, o; GRU r, z, n. Past a row's length the output is zero. `unfuse` gives
-    cells. Under a mask that is not known to say lengths the layers are scans.
+    for backward directions. Gates: LSTM i, f, c, o; GRU r, z, n. A call takes ``initial_state``, ``mask``, ``lengths``
+    (int[batch], the number of each row's steps). Past a row's length the output is zero. `unfuse` gives cells. Under a
+    mask that is not known to say lengths the layers are scans.
 
     Raises TraceError for arguments out of their range, ShapeError for sizes.
 
@@ -284,15 +285,15 @@ class FusedRNN(Layer):
     # --- the computation ----------------------------------------------------------------------------------------
 
     def call(self, x: Tensor, initial_state: Tensor | Sequence[Tensor] | None = None,
-             mask: Tensor | None = None) -> Any:
+             mask: Tensor | None = None, lengths: Tensor | None = None) -> Any:
         trace = active()
         b, time_major = trace.builder, self.layout == "TNC"
         self.expect(x, 3, f"layout {self.layout}")
         sequence = x.value() if time_major else b.transpose(x.value(), (1, 0, 2))
-        keep, lengths = time_mask(x, mask, time_major)
+        keep, counts = time_mask(x, mask, time_major) if lengths is None else (None, lengths.value())
         initial = self._initial(sequence, initial_state)
         run = self._node if keep is None else self._scans
-        y, *states = run(sequence, initial, lengths, keep)
+        y, *states = run(sequence, initial, counts, keep)
         out = wrap(y if time_major else b.transpose(y, (1, 0, 2)))
         if (given := own_mask(x, mask)) is not None:
             trace.time_masks[out.value()] = given

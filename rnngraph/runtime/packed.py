@@ -57,18 +57,19 @@ class Packing:
                 arrays[spec.name] = pad_packed_sequence(PackedSequence(value.data, value.batch_sizes), first,
                                                         total_length=steps if isinstance(steps, int) else None)[0]
             elif value is not None and spec.name not in arrays:
-                rows = self.like.sorted_indices is not None and spec.type.shape[:1] == (batch,)
-                arrays[spec.name] = self.sort(spec.name, value) if rows else value
+                axis = _row_axis(spec.type.shape, batch)
+                rows = self.like.sorted_indices is not None and axis is not None
+                arrays[spec.name] = self.sort(spec.name, value, axis or 0) if rows else value
         return arrays
 
-    def sort(self, name: str, value: object) -> Array:
+    def sort(self, name: str, value: object, axis: int) -> Array:
         """Rows that were given in the order of the sequences, in the order in which these are packed."""
         array, order = np.asarray(value), self.like.sorted_indices
         assert order is not None
-        if array.ndim < 1 or len(array) != len(order):
+        if array.ndim <= axis or array.shape[axis] != len(order):
             raise InputError(f"input {name!r}: expected {len(order)} rows, as many as there are packed sequences, got "
                              f"the shape {list(array.shape)}")
-        return array[order]
+        return array.take(order, axis)
 
     def pack(self, program: Program, outputs: Sequence[Array]) -> list[Any]:
         """Sequences packed as the inputs are; what has one row per sequence in the order of the sequences."""
@@ -79,8 +80,8 @@ class Packing:
             if value.shape[:2] in ((batch, steps), (steps, batch)):
                 timed = array.swapaxes(0, 1) if value.shape[:2] == (batch, steps) else array
                 results.append(PackedSequence(timed[: len(there)][there], *self.like[1:]))
-            elif value.shape[:1] == (batch,) and self.like.unsorted_indices is not None:
-                results.append(array[self.like.unsorted_indices])
+            elif self.like.unsorted_indices is not None and (axis := _row_axis(value.shape, batch)) is not None:
+                results.append(array.take(self.like.unsorted_indices, axis))
             else:
                 results.append(array)
         return results
@@ -99,6 +100,13 @@ class Packing:
 def _axes(shape: Shape, batch: int | str) -> tuple[bool, int | str]:
     """Whether the batch is the first axis, and the time dim."""
     return (True, shape[1]) if shape[0] == batch else (False, shape[0])
+
+
+def _row_axis(shape: Shape, batch: int | str) -> int | None:
+    """The axis with one row per sequence: the first, or that of the open batch, as in states [layers, batch, size]."""
+    if shape[:1] == (batch,):
+        return 0
+    return shape.index(batch) if isinstance(batch, str) and batch in shape else None
 
 
 def _same(a: Array | None, b: Array | None) -> bool:
