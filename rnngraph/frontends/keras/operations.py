@@ -1,0 +1,81 @@
+"""Operations of Keras 3 in functional models (x * 2, keras.ops.concatenate): they have no weights and no code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rnngraph.frontends.keras.config import Config
+from rnngraph.nn import ops
+from rnngraph.nn.activations import ACTIVATIONS
+from rnngraph.nn.tensor import Tensor, composable
+
+BINARY: dict[str, Callable[..., Any]] = {
+    "Add": lambda a, b: a + b, "Subtract": lambda a, b: a - b, "Multiply": lambda a, b: a * b,
+    "TrueDivide": lambda a, b: a / b, "Divide": lambda a, b: a / b, "Power": lambda a, b: a**b,
+    "Maximum": ops.maximum, "Minimum": ops.minimum, "Matmul": lambda a, b: a @ b}
+UNARY: dict[str, Callable[..., Any]] = {
+    "Absolute": ops.abs, "Abs": ops.abs, "Exp": ops.exp, "Log": ops.log, "Sqrt": ops.sqrt, "Square": ops.square,
+    "Negative": lambda x: -x, "Sign": ops.sign, "Floor": ops.floor,
+    **{"".join(word.title() for word in name.split("_")): f for name, f in ACTIVATIONS.items()
+       if name in ("relu", "relu6", "sigmoid", "tanh", "silu", "softplus", "softsign", "selu", "hard_sigmoid")}}
+REDUCTIONS: dict[str, Callable[..., Any]] = {"Mean": ops.mean, "Sum": ops.sum, "Max": ops.max, "Min": ops.min}
+KNOWN = (*BINARY, *UNARY, *REDUCTIONS, "Concatenate", "Reshape", "Transpose", "ExpandDims", "Squeeze", "Softmax",
+         "GetItem")
+
+
+def is_operation(c: Config) -> bool:
+    return ".ops" in c.module
+
+
+def function(c: Config) -> Callable[..., Any]:
+    """What an operation computes on tensors of a model under composition."""
+    name = c.class_name
+    if name in BINARY or name in UNARY:
+        c.done()
+        return BINARY.get(name) or UNARY[name]
+    if name in REDUCTIONS:
+        axis, keep = c.get("axis", None), c.flag("keepdims", False)
+        c.done()
+        return lambda x: REDUCTIONS[name](x, axis, keepdims=keep)
+    if name in ("Concatenate", "Softmax", "ExpandDims"):
+        at = c.axis("axis", -1)
+        c.done()
+        return {"Concatenate": lambda xs: ops.concat(xs, at), "Softmax": lambda x: ops.softmax(x, at),
+                "ExpandDims": lambda x: _expand(x, at)}[name]
+    if name == "Squeeze":
+        axes = c.get("axis", None)
+        c.done()
+        return lambda x: _squeeze(x, axes)
+    if name == "Reshape":
+        shape = c.get("newshape", ())
+        c.done()
+        return lambda x, given=None: _reshape(x, given or shape)
+    if name == "Transpose":
+        order = c.get("axes", None)
+        c.done()
+        return lambda x: ops.transpose(x, order or list(range(x.rank))[::-1])
+    if name == "GetItem":
+        c.done()
+        return lambda x, key: x[tuple(key) if isinstance(key, list) else key]
+    raise c.fail(f"this operation is not supported; known are {', '.join(KNOWN)}")
+
+
+@composable
+def _expand(x: Tensor, axis: int) -> Tensor:
+    at = axis % (x.rank + 1)
+    return ops.reshape(x, (*x.shape[:at], 1, *x.shape[at:]))
+
+
+@composable
+def _squeeze(x: Tensor, axes: Any) -> Tensor:
+    gone = [a % x.rank for a in ([axes] if isinstance(axes, int) else axes)] if axes is not None else [
+        i for i, d in enumerate(x.shape) if d == 1]
+    return ops.reshape(x, tuple(d for i, d in enumerate(x.shape) if i not in gone))
+
+
+@composable
+def _reshape(x: Tensor, shape: Sequence[Any]) -> Tensor:
+    """As ``keras.ops.reshape``; an open first size is the batch."""
+    from_first = [x.shape[0] if i == 0 and d in (None, -1) else d for i, d in enumerate(shape)]
+    return ops.reshape(x, tuple(from_first))
