@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from rnngraph import backends, data, errors, ir, nn, passes, weights
     from rnngraph.compiler import compile
+    from rnngraph.frontends.keras import from_keras
     from rnngraph.frontends.onnx import load as from_onnx
     from rnngraph.frontends.torch import from_torch
     from rnngraph.nn import Input, Sequential, scan, trace, while_loop
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     from rnngraph.runtime.model import CompiledModel
 
 __all__ = ["CompiledModel", "Input", "Report", "Sequential", "__version__", "backends", "compile", "data", "errors",
-           "from_onnx", "from_torch", "ir", "nn", "passes", "scan", "trace", "weights", "while_loop"]
+           "from_keras", "from_onnx", "from_torch", "ir", "nn", "passes", "scan", "trace", "weights", "while_loop"]
 
 _MODULES = ("backends", "data", "errors", "ir", "nn", "passes", "weights")
 _NAMES = {
     "compile": "rnngraph.compiler",
     "CompiledModel": "rnngraph.runtime.model",
     "Report": "rnngraph.report",
+    "from_keras": "rnngraph.frontends.keras",
     "from_onnx": "rnngraph.frontends.onnx:load",
     "from_torch": "rnngraph.frontends.torch",
     "Input": "rnngraph.nn",

@@ -49,7 +49,7 @@ class Package:
     def member(self, suffix: str, *, offline: bool = False) -> Path:
         """The file in the archive whose path ends with ``suffix``, unpacked beside it."""
         archive = self.path(offline=offline)
-        target = archive.parent / f"{archive.name}.d" / Path(suffix).name
+        target = archive.parent / f"{archive.name}.d" / suffix.strip("/").replace("/", "_")
         if not target.is_file():
             data = _read(archive, suffix)
             target.parent.mkdir(exist_ok=True)

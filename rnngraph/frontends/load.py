@@ -12,7 +12,7 @@ from rnngraph.nn import Input, Layer
 
 Inputs: TypeAlias = Input | Sequence[Input] | Mapping[str, Input] | None
 _SUFFIXES = {".onnx": "onnx", ".h5": "keras", ".hdf5": "keras", ".keras": "keras", ".json": "mxnet", ".pt2": "torch"}
-_LIBRARIES = {"onnx": "onnx", "keras": "keras", "torch": "torch"}  # the package of an object's class -> frontend
+_LIBRARIES = {"onnx": "onnx", "keras": "keras", "tf_keras": "keras", "torch": "torch"}  # package of the class
 
 
 def frontend_of(model: object) -> str | None:

@@ -76,7 +76,8 @@ class Attention(Layer):
 
     def call(self, xs: Sequence[Tensor], use_causal_mask: bool = False, return_attention_scores: bool = False) -> Any:
         if not isinstance(xs, list | tuple) or len(xs) not in (2, 3) or any(x.rank != 3 for x in xs):
-            raise ShapeError(f"expected [query, value] or [query, value, key], each [batch, steps, features], got {xs!r}")
+            raise ShapeError(f"expected [query, value] or [query, value, key], [batch, steps, features] each, got "
+                             f"{xs!r}")
         if active().options.training and self.dropout:
             raise TraceError(f"layer {active().path!r}: dropout of attention is not supported in training")
         query, value = xs[0], xs[1]
@@ -129,8 +130,8 @@ class MultiHeadAttention(Layer):
     output_dim          the features of the output (None: those of query); Keras's output_shape, one number
 
     Called as layer(query, value, key=None, attention_mask=None): [batch, q, d], [batch, v, e] -> [batch, q, output].
-    The masks of query, value and key, ``attention_mask`` bool[batch, q, v] and ``use_causal_mask`` all have to let a pair
-    through. Weights as in Keras: query_kernel [d, heads, key_dim], query_bias [heads, key_dim], key_*, value_*,
+    The masks of query, value and key, ``attention_mask`` bool[batch, q, v] and ``use_causal_mask`` all have to let a
+    pair through. Weights as in Keras: query_kernel [d, heads, key_dim], query_bias [heads, key_dim], key_*, value_*,
     output_kernel [heads, value_dim, output], output_bias.
 
     Example:

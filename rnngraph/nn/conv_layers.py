@@ -1,5 +1,4 @@
-"""Convolutions as layers, with Keras's arguments: Conv, SeparableConv, DepthwiseConv and transposed ones, in 1 to 3 dims.
-"""
+"""Convolutions as layers, with Keras's arguments: plain, separable, depthwise and transposed ones, in 1 to 3 dims."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any
 
 from rnngraph.errors import ShapeError, TraceError
@@ -42,8 +41,7 @@ class Merge(Layer):
 
 
 def _any_of(masks: Sequence[Tensor]) -> Tensor:
-    distinct = list({m.value(): m for m in masks}.values())
-    return reduce(ops.logical_or, distinct)
+    return _folded(ops.logical_or, list({m.value(): m for m in masks}.values()))
 
 
 class Add(Merge):
@@ -136,7 +134,7 @@ class Concatenate(Merge):
             return ops.concat([_everywhere(x) if m is None else wrap(m) for x, m in zip(xs, masks, strict=True)], 1)
         if self.masks == "any":
             return _any_of(known) if len(known) == len(masks) else None
-        return reduce(ops.logical_and, list({m.value(): m for m in known}.values()))
+        return _folded(ops.logical_and, list({m.value(): m for m in known}.values()))
 
 
 def _everywhere(x: Tensor) -> Tensor:

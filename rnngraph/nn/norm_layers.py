@@ -138,13 +138,12 @@ class Normalization(Layer):
                                                                                                  "ones")
 
     def call(self, x: Tensor) -> Tensor:
-        mean, variance = (self.mean, self.variance) if self.given is None else self.given
-        if self.axes and self.given is None:
-            shape = _spread(self.mean.shape, self.axes, x.rank)
-            mean, variance = ops.reshape(self.mean, shape), ops.reshape(self.variance, shape)
-        root = np.maximum(np.sqrt(variance), 1e-7) if isinstance(variance, np.ndarray) else \
-            ops.maximum(ops.sqrt(variance), 1e-7)
-        return mean + x * root if self.invert else (x - mean) / root
+        if self.given is not None:
+            mean, root = self.given[0], np.maximum(np.sqrt(self.given[1]), np.float32(1e-7))
+            return x * root + mean if self.invert else (x - mean) / root
+        shape = _spread(self.mean.shape, self.axes, x.rank)
+        center, spread = ops.reshape(self.mean, shape), ops.maximum(ops.sqrt(ops.reshape(self.variance, shape)), 1e-7)
+        return x * spread + center if self.invert else (x - center) / spread
 
 
 class Rescaling(Layer):

@@ -105,7 +105,7 @@ class _GlobalPooling(SpatialLayer):
 
 
 class GlobalMaxPooling1D(_GlobalPooling):
-    """The largest over all steps: [batch, steps, channels] -> [batch, channels] (Keras); keepdims: [batch, 1, channels].
+    """The largest over all steps: [batch, steps, channels] -> [batch, channels] (Keras), with keepdims [batch, 1, ...].
 
     Example:
         >>> from rnngraph.nn import GlobalMaxPooling1D, Input, trace

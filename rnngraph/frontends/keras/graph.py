@@ -62,10 +62,10 @@ class Builder:
     def layer(self, c: Config) -> Made:
         """The layer of a configuration; ImportModelError when its class is not known."""
         if c.class_name in self.custom:
-            made = self.custom[c.class_name](c.values)
-            if not isinstance(made, Layer):
-                raise c.fail(f"layers[{c.class_name!r}] must give a layer of rnngraph.nn, got {type(made).__name__}")
-            return Made(made, None)
+            layer = self.custom[c.class_name](c.values)
+            if not isinstance(layer, Layer):
+                raise c.fail(f"layers[{c.class_name!r}] must give a layer of rnngraph.nn, got {type(layer).__name__}")
+            return Made(layer, None)
         if c.class_name in MODELS:
             model, parts = self._sequential(c) if c.class_name == "Sequential" else self._functional(c)
             return Made(model, tuple(v for part in parts for v in _inside(part, c)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,8 @@ def from_keras(source: Any, config: Any = None, *, inputs: Inputs = None,
             whose weights are set in their order
 
     Sizes that Keras leaves open are the symbols batch, time, d2, ... (of further inputs time1, ... where they may
-    differ). Nothing in a file is run: Lambda layers and unknown classes are an ImportModelError that names the layer, as
-    is a broken file. Activations have the meaning of the version that wrote the file: hard_sigmoid is
+    differ). Nothing in a file is run: Lambda layers and unknown classes are an ImportModelError that names the layer,
+    as is a broken file. Activations have the meaning of the version that wrote the file: hard_sigmoid is
     clip(0.2 x + 0.5, 0, 1) in Keras 2. Training is not imported; Dropout is.
 
     Example:
@@ -96,7 +97,9 @@ def _live(model: Any) -> Saved:
     except Exception as e:  # whatever a user's layer raises in get_config
         raise ImportModelError(f"its configuration cannot be had: {type(e).__name__}: {str(e)[:200]}") from None
     version = major(getattr(sys.modules.get(package), "__version__", "3"), 3)
-    arrays = {layer.name: [np.asarray(a) for a in layer.get_weights()] for layer in model.layers}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Keras's conversion to numpy
+        arrays = {layer.name: [np.asarray(a) for a in layer.get_weights()] for layer in model.layers}
     return Saved(read_json(text, "the configuration"), version, Lists(arrays, old=False))
 
 
@@ -107,8 +110,11 @@ def _model(saved: Saved, inputs: Inputs, custom: CustomLayers) -> nn.Model | nn.
             model, parts = Builder(saved.keras, saved.store.shapes, custom, given).outermost(saved.config)
         except ShapeError:  # open dims of two inputs have to be one size
             model, parts = Builder(saved.keras, saved.store.shapes, custom, given, True).outermost(saved.config)
+        store = saved.store
+        if isinstance(store, Lists):
+            store = store.named([p.name for p in parts if p.made.layer.named_weights()])
         for part in parts:
-            _assign(part, saved.store)
+            _assign(part, store)
     except (TraceError, IRError) as e:
         raise ImportModelError(str(e)) from None
     except RecursionError:
@@ -128,8 +134,8 @@ def _assign(part: Part, store: Store) -> None:
 def load_weights(model: Layer, source: str | os.PathLike[str]) -> None:
     """Set the weights of a model of `rnngraph.nn` from an HDF5 file of Keras 2 (whole model, or weights alone).
 
-    Layers are found by name, where the file has all names of the model's layers with weights, else by order. LSTM and GRU
-    take the weights of CuDNNLSTM and CuDNNGRU too. ImportModelError names the layer whose weights do not fit.
+    Layers are found by name, where the file has all names of the model's layers with weights, else by order. LSTM and
+    GRU take the weights of CuDNNLSTM and CuDNNGRU too. ImportModelError names the layer whose weights do not fit.
     """
     where = os.fspath(source)
     try:
@@ -138,13 +144,8 @@ def load_weights(model: Layer, source: str | os.PathLike[str]) -> None:
             raise ImportModelError("weights of Keras 3 are found by its configuration; give that: rg.from_keras(path, "
                                    "config=model.to_json())")
         mine = [layer for layer in getattr(model, "layers", [model]) if layer.named_weights()]
-        stored = [name for name, arrays in store.arrays.items() if arrays]
         names = [layer.name or "" for layer in mine]
-        if not set(names) <= set(stored):
-            if len(stored) != len(mine):
-                raise ImportModelError(f"the model has {len(mine)} layers with weights ({', '.join(names)}), the file "
-                                       f"{len(stored)} ({', '.join(stored)})")
-            names = stored
+        store = store.named(names)
         for layer, name in zip(mine, names, strict=True):
             made = Made(layer, tuple(_variables(layer, "")))
             assert made.variables is not None

@@ -25,7 +25,8 @@ KNOWN = (*BINARY, *UNARY, *REDUCTIONS, "Concatenate", "Reshape", "Transpose", "E
 
 
 def is_operation(c: Config) -> bool:
-    return ".ops" in c.module
+    """In HDF5 files classes have no module; a layer's config has more than an operation's."""
+    return ".ops" in c.module or (not c.module and c.class_name in KNOWN and not {"trainable", "dtype"} & set(c.values))
 
 
 def function(c: Config) -> Callable[..., Any]:

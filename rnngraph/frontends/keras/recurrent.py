@@ -141,8 +141,8 @@ def bidirectional(c: Config, make: Callable[[Config], Made]) -> Made:
     assert isinstance(second.layer, RNN)
     first.layer.name = second.layer.name = None
     layer = nn.Bidirectional(first.layer, mode, second.layer, name=identifier(c.name))
-    return Made(layer, (*inside(first.variables, "forward_layer", "forward"),
-                        *inside(second.variables, "backward_layer", "backward")))
+    return Made(layer, (*inside(first.variables or (), "forward_layer", "forward"),
+                        *inside(second.variables or (), "backward_layer", "backward")))
 
 
 def _recurrent(c: Config, make: Callable[[Config], Made]) -> Made:

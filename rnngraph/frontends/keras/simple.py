@@ -140,9 +140,9 @@ def unit_normalization(c: Config) -> Made:
 
 def normalization(c: Config) -> Made:
     axis = c.get("axis", None)
-    given = [c.get(key, None) for key in ("mean", "variance")]
-    layer = nn.Normalization(axis, *given, invert=c.flag("invert", False), name=identifier(c.name))
-    return Made(layer, () if given[0] is not None else (Variables("", ("mean", "variance", ""), (0, 1, 2)),))
+    mean, variance = c.get("mean", None), c.get("variance", None)
+    layer = nn.Normalization(axis, mean, variance, c.flag("invert", False), name=identifier(c.name))
+    return Made(layer, () if mean is not None else (Variables("", ("mean", "variance", ""), (0, 1, 2)),))
 
 
 def rescaling(c: Config) -> Made:
@@ -328,8 +328,9 @@ def multi_head_attention(c: Config) -> Made:
 MAKERS: dict[str, Maker] = {
     "Dense": dense, "Embedding": embedding, "Masking": masking, "Dropout": dropout, "SpatialDropout1D": noise,
     "SpatialDropout2D": noise, "SpatialDropout3D": noise, "GaussianNoise": noise, "GaussianDropout": noise,
-    "AlphaDropout": noise, "ActivityRegularization": noise, "Identity": identity, "Activation": activations, "ReLU": relu,
-    "LeakyReLU": leaky_relu, "PReLU": prelu, "ELU": elu, "ThresholdedReLU": thresholded_relu, "Softmax": softmax,
+    "AlphaDropout": noise, "ActivityRegularization": noise, "Identity": identity, "Activation": activations,
+    "ReLU": relu, "LeakyReLU": leaky_relu, "PReLU": prelu, "ELU": elu, "ThresholdedReLU": thresholded_relu,
+    "Softmax": softmax,
     "BatchNormalization": batch_normalization, "BatchNormalizationV1": batch_normalization,
     "BatchNormalizationV2": batch_normalization, "SyncBatchNormalization": batch_normalization,
     "LayerNormalization": layer_normalization, "GroupNormalization": group_normalization,

@@ -47,6 +47,18 @@ class Lists:
         return found
 
 
+    def named(self, names: Sequence[str]) -> Lists:
+        """The same for layers of these names, those with weights in order: as they are, where the file has them all,
+        else taken by order."""
+        stored = [name for name, arrays in self.arrays.items() if arrays]
+        if set(names) <= set(stored):
+            return self
+        if len(stored) != len(names):
+            raise ImportModelError(f"the model has {len(names)} layers with weights ({', '.join(names)[:200]}), the "
+                                   f"file {len(stored)} ({', '.join(stored)[:200]})")
+        return Lists({name: self.arrays[other] for name, other in zip(names, stored, strict=True)}, self.old)
+
+
 class Tree:
     """The file model.weights.h5 of Keras 3: a group for each object, in which ``vars`` holds its arrays by number."""
 

@@ -86,6 +86,7 @@ def old_order(variables: Sequence[Variables]) -> list[tuple[int, int]]:
 def assign(made: Made, groups: Sequence[list[Array]], where: str) -> None:
     """Set the weights of a built layer from the arrays of each group."""
     mine = made.layer.named_weights()
+    assert made.variables is not None
     missing = set(mine)
     for variables, arrays in zip(made.variables, groups, strict=True):
         weights = [mine[t] if t else None for t in variables.targets]
