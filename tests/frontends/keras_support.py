@@ -47,7 +47,7 @@ def check(model: Any, folder: Path, seed: int = 1, tolerance: float = 1e-5) -> N
 
 def arrays_for(model: Any, rng: np.random.Generator, time: int = 6, batch: int = 3) -> list[Any]:
     """Random arrays for the inputs of a Keras model; open dims are ``batch``, then ``time``."""
-    found = []
+    found: list[Any] = []
     for x in model.inputs:
         shape = tuple(d if d is not None else batch if i == 0 else time for i, d in enumerate(x.shape))
         if str(x.dtype).startswith("int"):
@@ -66,10 +66,10 @@ def compare(model: Any, ours: rg.nn.Layer, xs: Sequence[Any], tolerance: float) 
     found = rg.compile(ours)(*xs)
     got = list(found) if isinstance(found, tuple) else [found]
     assert len(got) == len(expected)
-    for ours, theirs in zip(got, expected, strict=True):
-        assert ours.shape == theirs.shape
+    for array, theirs in zip(got, expected, strict=True):
+        assert array.shape == theirs.shape
         scale = max(1.0, float(np.abs(theirs).max())) if theirs.size else 1.0
-        assert float(np.abs(ours - theirs).max(initial=0.0)) <= tolerance * scale
+        assert float(np.abs(array - theirs).max(initial=0.0)) <= tolerance * scale
 
 
 __all__ = ["FORMATS", "arrays_for", "check", "compare", "keras", "randomized", "saved"]

@@ -26,6 +26,6 @@ def test_a_real_model_computes_what_it_computed(which: KerasModel) -> None:
     with np.load(DATA) as data:
         x, expected = data[f"{which.name}/x"], data[f"{which.name}/y"]
     dtype = np.float32 if model.inputs[0].dtype.is_float else np.int32
-    got = rg.compile(model)(x.astype(dtype))
+    got = np.asarray(rg.compile(model)(x.astype(dtype)))
     assert got.shape == expected.shape
     assert float(np.abs(got - expected).max()) <= 1e-5 * float(np.abs(expected).max())
