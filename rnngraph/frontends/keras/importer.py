@@ -47,7 +47,7 @@ def from_keras(source: Any, config: Any = None, *, inputs: Inputs = None,
         >>> x = keras.Input((None, 8))
         >>> model = rg.from_keras(keras.Model(x, keras.layers.LSTM(4)(x)))
         >>> model.layers[0].weights["kernel"].shape, rg.compile(model).report.inputs
-        ((8, 16), {...})
+        ((8, 16), ('input_layer: f32[batch,time,8]',))
     """
     if isinstance(config, Layer):
         load_weights(config, source)
