@@ -85,8 +85,7 @@ class Arrays:
         p = self.plan.placements.get(v)
         if p is None:
             if v.op is not None and isinstance(v.op.attrs, ConstAttrs):
-                array = v.op.attrs.value.array
-                return _padded(array.astype(np.float32) if array.dtype == np.bool_ else array)
+                return _padded(v.op.attrs.value.array)
             raise CompileError(f"llvm: no placement for value %{v.hint} of type {v.type}")
         if p.where is Where.BUFFER:
             shape = resolve(v.shape, self.dims)
@@ -101,7 +100,7 @@ class Arrays:
         for operand in op.operands:
             self.views.bind(operand, self.get(operand))
         self.views.run_op(op)
-        return self.views.env[op.result]
+        return self.views.env[op.result] if op.operands else _padded(self.views.env[op.result])
 
     def _inside(self, v: Value, op: Op, container: Array, offset: Dim) -> Array:
         """Where the operand ``v`` of ``op`` lies within the array of the op's result."""
@@ -147,7 +146,11 @@ def _reshape(array: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _padded(array: Array) -> Array:
-    """A constant in memory that may be read up to a vector beyond its end."""
+    """A constant as native memory holds it, which may be read up to a vector beyond its end."""
+    if array.dtype == np.bool_:
+        array = array.astype(np.float32)
+    if array.dtype == np.int32:
+        array = array.view(np.float32)
     if array.ndim == 0 or array.dtype != np.float32:
         return array
     out = aligned(array.shape, slack=4 * LANES)

@@ -6,9 +6,9 @@ from functools import lru_cache
 
 from rnngraph.backends.registry import BuildContext, Constraint, Device, Implementation, Kernel, Machine
 from rnngraph.errors import CompileError
-from rnngraph.ir import BOOL, F32, Dims, Graph, Op, Rnn, Scan, resolve
+from rnngraph.ir import I32, Dims, Graph, Op, Rnn, Scan, Value, resolve
 from rnngraph.ir.table import OPS
-from rnngraph.phases.lanes import Unsupported
+from rnngraph.phases.lanes import LANES, Unsupported, is_lanewise
 from rnngraph.phases.stages import JOINS, VIEWS, is_foldable_reshape, rows_stage, scan_stage
 from rnngraph.phases.static import is_static
 from rnngraph.runtime.segments import Segment
@@ -17,11 +17,35 @@ COMPUTE = frozenset(name for name, d in OPS.items() if "interpreted" not in d.ta
                     and (name in ("matmul", "cast") or d.tags & {"elementwise", "reduce"}))
 
 
-def _floats(op: Op, _: Device) -> bool | str:
+def _dtypes(op: Op, _: Device) -> bool | str:
+    loop = op.name in ("scan", "rnn")  # what its body computes on is checked with the body
     for v in (*op.operands, *op.results):
-        if v.type.dtype not in (F32, BOOL) and not (op.name in ("scan", "rnn") and v.type.dtype.kind == "int"):
+        if v.type.dtype not in LANES and not (loop and v.type.dtype.kind == "int"):
             return f"%{v.hint or v.index} is {v.type}"
-    return True
+    if loop:
+        return True
+    return next((reason for v in op.results if v.type.dtype is I32 and (reason := _elsewhere(v))), True)
+
+
+def _elsewhere(value: Value) -> str:
+    """Why integers are left to the reference: native code makes those alone that end in native arithmetic."""
+    todo, seen = [value], {value}
+    while todo:
+        v = todo.pop()
+        for user, i in v.uses:
+            if user.parent is not value.block or (user.name == "scan" and not _is_lengths(user, i)):
+                continue
+            moves = user.name in VIEWS | JOINS
+            if not moves and not is_lanewise(user):
+                return f"its integers go to {user.name}"
+            fresh = [r for r in user.results if r.type.dtype is I32 and r not in seen]
+            seen.update(fresh)
+            todo.extend(fresh)
+    return ""
+
+
+def _is_lengths(scan: Op, i: int) -> bool:
+    return Scan(scan).attrs.lengths and i == len(scan.operands) - 1
 
 
 def _constant_weights(op: Op, _: Device) -> bool | str:
@@ -78,21 +102,21 @@ def _no_seconds(op: Op, dims: Dims, machine: Machine) -> float:
     return 0.0
 
 
-FLOATS = Constraint("f32", "native loops compute in f32 and bool", _floats)
+DTYPES = Constraint("dtypes", "native loops compute in f32, bool and i32", _dtypes)
 
 IMPLEMENTATIONS = (
     Implementation("llvm.rnn", "llvm", "cpu", frozenset({"rnn"}),
-                   (FLOATS,
+                   (DTYPES,
                     Constraint("constant-weights", "weights are packed at compile time", _constant_weights)),
                    _native_seconds),
     Implementation("llvm.scan", "llvm", "cpu", frozenset({"scan"}),
-                   (FLOATS,
+                   (DTYPES,
                     Constraint("phases", "the step's body splits into phases over rows and lanes", _phases)),
                    _native_seconds),
     Implementation("llvm.rows", "llvm", "cpu", COMPUTE,
-                   (FLOATS, Constraint("rows", "the op works row by row on the last axis", _rows)), _native_seconds),
+                   (DTYPES, Constraint("rows", "the op works row by row on the last axis", _rows)), _native_seconds),
     Implementation("llvm.view", "llvm", "cpu", (VIEWS | JOINS) - {"const"},
-                   (FLOATS, Constraint("strides", "the result is a view of memory", _view)), _no_seconds),
+                   (DTYPES, Constraint("strides", "the result is a view of memory", _view)), _no_seconds),
 )
 
 

@@ -22,7 +22,7 @@ from rnngraph.backends.llvm.plan import NOTHING, Plan, PlanKey, SegmentCode, Sta
 from rnngraph.backends.llvm.pool import Pool, available_cores, run_alone, runtime_object
 from rnngraph.backends.llvm.signature import generator_version, signature
 from rnngraph.backends.llvm.stage import ENTRY, emit_stage
-from rnngraph.ir import BOOL, Array, Dims, Value
+from rnngraph.ir import BOOL, F32, I32, Array, Dims, DType, Value
 from rnngraph.phases.memory import MemoryPlan
 from rnngraph.phases.stages import Schedule
 
@@ -48,7 +48,7 @@ class NativeKernel:
             stages.append(StageCode(entry, Slots(stage), cut, weights))
         copy = self.link(f"copy {generator_version()}", functools.partial(copying.emit_copy, target), copying.ENTRY)
         self.code = SegmentCode(schedule, memory, tuple(inputs), tuple(outputs), stages, copy)
-        self.flags = any(v.type.dtype is BOOL for v in outputs)
+        self.others = any(v.type.dtype is not F32 for v in outputs)
         self.machine = machine(target)
         self.plans: OrderedDict[PlanKey, list[Plan]] = OrderedDict()
         self.paces: dict[PlanKey, Pace] = {}
@@ -89,10 +89,9 @@ class NativeKernel:
         if self.pool is not None:
             pace.took(time.perf_counter() - start, shared=shared)
         self.give(plan)
-        if not self.flags:
+        if not self.others:
             return results
-        return [a.astype(np.bool_) if v.type.dtype is BOOL else a
-                for v, a in zip(self.code.outputs, results, strict=True)]
+        return [_delivered(a, v.type.dtype) for v, a in zip(self.code.outputs, results, strict=True)]
 
     def pace(self, dims: Dims) -> Pace:
         """What is known of calls with these sizes."""
@@ -138,6 +137,13 @@ class NativeKernel:
             out[f"{stem}.ll"] = text
             out[f"{stem}.s"] = jit.emit_assembly(text, self.target)
         return out
+
+
+def _delivered(array: Array, dtype: DType) -> Array:
+    """An output as its type says: memory holds bool as 0.0 and 1.0, i32 by its bits."""
+    if dtype is BOOL:
+        return array.astype(np.bool_)
+    return array.view(np.int32) if dtype is I32 and array.dtype != np.int32 else array
 
 
 def _plain(array: Array) -> Array:

@@ -18,7 +18,7 @@ from rnngraph.backends.llvm.place import Place, Step
 from rnngraph.backends.llvm.reductions import fold, partial
 from rnngraph.backends.llvm.row_scalars import RowScalars
 from rnngraph.backends.llvm.vector import F32, I64, PTR, VOID, Builder, Emit, Function, IRValue
-from rnngraph.backends.llvm.vmath import cast, lowered, typed
+from rnngraph.backends.llvm.vmath import lowered, number, stored, typed
 from rnngraph.phases.hazards import CarryMode
 from rnngraph.phases.instances import Instance, Kind, Leaf, Source, walk
 from rnngraph.phases.partition import Phase, Store, evaluated, is_loaded
@@ -290,7 +290,7 @@ class PhaseEmitter:
             done = e.load(b, e.at(b, base, b.mul(place.row, stride)), F32)
             running = b.fcmp_ordered("==", done, F32(0.0))
             active = running if active is None else b.and_(active, running)
-        values = [cast(e, b, v, F32) for v in values]  # memory holds numbers
+        values = [stored(e, b, v) for v in values]
         values = [v if active is None else self.keep(b, s, v, active, place)
                   for s, v in zip(self.phase.stores, values, strict=True)]
         for s, value in zip(self.phase.stores, values, strict=True):
@@ -321,7 +321,7 @@ class PhaseEmitter:
     def compute(self, b: Builder, i: Instance, place: Place, memo: dict[Instance, IRValue]) -> IRValue:
         e = self.e
         if i.kind is Kind.SPLAT:
-            return typed(e, b, i, e.const(i.number))
+            return number(e, b, i)
         if i.kind is Kind.LOAD:
             assert i.leaf is not None
             return typed(e, b, i, self.read(b, i.leaf, i.off, place, i.shift))

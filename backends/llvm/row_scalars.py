@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rnngraph.backends.llvm.vector import F32, Builder, IRValue
-from rnngraph.backends.llvm.vmath import LOWERINGS, cast, lowered, typed
+from rnngraph.backends.llvm.vmath import LOWERINGS, lowered, number, stored, typed
 from rnngraph.phases.instances import Instance, Kind, Source, postorder
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class RowScalars:
             for k, i in enumerate(p.phase.row_scalars):
                 value = self.eval(b, i, rows.index, memo)
                 at = e.at(b, p.scalars, b.add(b.mul(p.capacity, e.num(k)), rows.index))
-                e.store(b, cast(e, b, value, F32), at, mask=own)
+                e.store(b, stored(e, b, value), at, mask=own)
 
     def eval(self, b: Builder, i: Instance, row: IRValue, memo: dict[Instance, IRValue]) -> IRValue:
         if i not in memo:
@@ -42,7 +42,7 @@ class RowScalars:
 
     def compute(self, b: Builder, i: Instance, row: IRValue, memo: dict[Instance, IRValue]) -> IRValue:
         if i.kind is Kind.SPLAT:
-            return typed(self.e, b, i, self.e.const(i.number))
+            return number(self.e, b, i)
         if i.kind is Kind.LOAD:
             return typed(self.e, b, i, self.gather(b, i, row))
         if i.kind is Kind.REDUCE:

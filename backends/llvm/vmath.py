@@ -17,7 +17,8 @@ from llvmlite import ir
 
 from rnngraph.backends.llvm.vector import F32, F64, I1, I32, I64, Builder, Emit, IRType, IRValue, Splat
 from rnngraph.errors import CompileError
-from rnngraph.ir import BOOL
+from rnngraph.ir import BOOL, DType
+from rnngraph.ir import I32 as I32_DTYPE
 from rnngraph.phases.instances import Instance
 
 Lowering: TypeAlias = Callable[..., IRValue]  # (emit, builder, *operands) -> result
@@ -312,11 +313,30 @@ LOWERINGS: MappingProxyType[str, Lowering] = MappingProxyType({
 })
 
 
+def element_of(dtype: DType) -> IRType:
+    """The lanes of a dtype in registers."""
+    return {BOOL: I1, I32_DTYPE: I32}.get(dtype, F32)
+
+
 def typed(e: Emit, b: Builder, i: Instance, x: IRValue) -> IRValue:
-    """Numbers from memory as lanes of the instance's type: bool is stored as 0 and 1."""
-    return cast(e, b, x, I1 if i.value.type.dtype is BOOL else F32)
+    """Numbers from memory as lanes of the instance's type: bool is stored as 0.0 and 1.0, i32 by its bits."""
+    kind = element_of(i.value.type.dtype)
+    return e.bits(b, x) if kind == I32 else cast(e, b, x, kind)
+
+
+def stored(e: Emit, b: Builder, x: IRValue) -> IRValue:
+    """Lanes as memory holds them."""
+    return e.floats(b, x) if x.type.element == I32 else cast(e, b, x, F32)
+
+
+def number(e: Emit, b: Builder, i: Instance) -> IRValue:
+    """The number of a splat in all lanes."""
+    kind = element_of(i.value.type.dtype)
+    return e.const(int(i.number), I32) if kind == I32 else cast(e, b, e.const(i.number), kind)
 
 
 def lowered(e: Emit, b: Builder, i: Instance, args: Sequence[IRValue]) -> IRValue:
     """An elementwise instance on its arguments."""
-    return typed(e, b, i, args[0]) if i.op.name == "cast" else LOWERINGS[i.op.name](e, b, *args)
+    if i.op.name == "cast":
+        return cast(e, b, args[0], element_of(i.value.type.dtype))
+    return LOWERINGS[i.op.name](e, b, *args)

@@ -13,11 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from rnngraph.ir import BOOL, F32, Op, Value
+from rnngraph.ir import BOOL, F32, I32, Op, Value
 from rnngraph.ir.grid_ops import ShiftRowsAttrs
 from rnngraph.ir.ops import CAST, BroadcastAttrs, ConcatAttrs, ConstAttrs, ReduceAttrs, SliceAttrs, is_elementwise
 from rnngraph.phases.instances import ROW, Instance, Kind, Leaf, Piece, Source
 from rnngraph.phases.static import is_static
+
+LANES = (F32, BOOL, I32)  # what a lane may be
+INTEGER_OPS = frozenset({"add", "sub", "mul", "min", "max", "neg", "abs", "sign", "lt", "le", "gt", "ge", "eq", "ne",
+                         "select"})
 
 
 class Unsupported(Exception):
@@ -309,15 +313,15 @@ class LaneAnalysis:
         if op.name == "reshape" and op.operands[0].shape == (*self.rows, 1):
             return self._reduce(v, op.operands[0])
         if isinstance(op.attrs, BroadcastAttrs) and op.attrs.axes == ():
-            splat = self._splat(op.operands[0], v, 0, ROW)
-            if splat.kind is Kind.SPLAT:
-                return splat
+            return self._splat(op.operands[0], v, 0, ROW)
         raise Unsupported(f"op {op.name} ({v.type}{_of(op)}) has no form as one number per row")
 
     def _reduce(self, v: Value, source: Value) -> Instance:
         lanes = self.lanes_of(source)
         if lanes == 1 and self._is_row(source):
             return self.get_row(source)
+        if v.type.dtype is not F32:
+            raise Unsupported(f"a reduction of {source.type} to {_name(v)}: fused loops reduce f32")
         arg = self.get(source, 0, lanes)
         return Instance(Kind.REDUCE, v, 0, ROW, (arg,), level=arg.level + 1)
 
@@ -363,16 +367,18 @@ class LaneAnalysis:
         return self.get_row(op.operands[0])
 
     def _check(self, v: Value) -> None:
-        """f32, or bool, which memory holds as the f32 numbers 0 and 1."""
-        if v.type.dtype not in (F32, BOOL):
-            raise Unsupported(f"{_name(v)} has dtype {v.type.dtype}; fused loops compute in f32")
+        """f32; bool, which memory holds as the f32 numbers 0 and 1; or i32, by its bits."""
+        if v.type.dtype not in LANES:
+            raise Unsupported(f"{_name(v)} has dtype {v.type.dtype}; fused loops compute in f32 and i32")
 
 
 def is_lanewise(op: Op) -> bool:
-    """Elementwise on f32 and bool lanes; casts between the two are."""
+    """Elementwise on lanes of f32, bool or i32; casts between these are."""
     if op.opdef is CAST:
-        return all(v.type.dtype in (F32, BOOL) for v in (*op.operands, *op.results))
-    return is_elementwise(op) and "interpreted" not in op.opdef.tags
+        return all(v.type.dtype in LANES for v in (*op.operands, *op.results))
+    if not is_elementwise(op) or "interpreted" in op.opdef.tags:
+        return False
+    return op.name in INTEGER_OPS or all(v.type.dtype is not I32 for v in op.operands)
 
 
 def _role(leaf: Leaf, source: Source) -> Leaf:

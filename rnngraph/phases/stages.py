@@ -11,14 +11,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from rnngraph.ir import BOOL, F32, Dim, Op, Scan, Value
+from rnngraph.ir import BOOL, F32, I32, Dim, Op, Scan, Value
 from rnngraph.ir.ops import BroadcastAttrs, ConcatAttrs, SliceAttrs
 from rnngraph.phases.hazards import CarryMode, barriers, carry_modes
 from rnngraph.phases.instances import Leaf, Source, leaves_of, walk
 from rnngraph.phases.lanes import Unsupported, is_lanewise
 from rnngraph.phases.partition import Partition, partition
 
-VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const", "shift_rows"})
+VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const", "shift_rows", "iota", "size"})
 JOINS = frozenset({"concat", "pad"})  # a buffer of its own, that others are copied or written into
 
 
@@ -171,8 +171,9 @@ def scan_stage(op: Op) -> Stage:
     fixed = {v: Leaf(Source.CARRY, f"c{i}") for i, v in enumerate(s.carry_args)}
     fixed |= {v: Leaf(Source.SEQUENCE, f"x{i}") for i, v in enumerate(s.x_args)}
     for v in (*s.carry_args, *s.x_args):
-        if v.type.dtype is not F32 and (v in s.carry_args or v.type.dtype is not BOOL):
-            raise Unsupported(f"state or input %{v.hint} of layer {op.layer} has dtype {v.type.dtype}, expected f32")
+        if v.type.dtype not in ((F32, I32) if v in s.carry_args else (F32, BOOL, I32)):
+            raise Unsupported(f"state or input %{v.hint} of layer {op.layer} has dtype {v.type.dtype}, expected f32 or "
+                              "i32")
         if v.shape != rows and v.shape[:-1] != rows:
             if len(rows) > 1:
                 raise Unsupported(_not_features(s, _widest(s)))
@@ -185,6 +186,9 @@ def scan_stage(op: Op) -> Stage:
     parts = partition(rows, leaves, roots)
     modes = carry_modes(parts, [f"c{i}" for i in range(len(s.carry_args))])
     until = "" if s.until is None else f"c{s.until}"
+    if s.until is not None and s.carry_args[s.until].type.dtype is not F32:
+        raise Unsupported(f"the condition %{s.attrs.until} of layer {op.layer} has dtype "
+                          f"{s.carry_args[s.until].type.dtype}, expected f32")
     if until:  # every phase of a step reads what the step before has written
         modes[until] = CarryMode.DOUBLE
     carries = tuple(Carry(f"c{i}", _width(a, rows), init, final if final.uses else None, modes[f"c{i}"])

@@ -113,7 +113,7 @@ def test_sizes_as_data() -> None:
         t = ops.arange(x.shape[1], "f32")
         return m.lstm(x) * ops.reshape(t / ops.size_of(x.shape[1], "f32"), (x.shape[1], 1))
 
-    agree(Model(body), Input(("batch", "time", 3)), *SEQUENCES, rtol=1e-5, native=False)
+    agree(Model(body), Input(("batch", "time", 3)), *SEQUENCES, rtol=1e-5)
 
 
 def test_a_table_cut_to_the_time() -> None:

@@ -41,15 +41,21 @@ SCANS = {
         scan("%r = reshape %m {shape = [B]} : f32[B] <layer = cell>\n"
              "    %b = broadcast %r {shape = [B, 5], axes = [0]} : f32[B,5]\n    %n = add %h, %b : f32[B,5]",
              V + "%m: f32[1,B]"),
-    "value %m has dtype i32; fused loops compute in f32":
-        scan("%k = eq %m, %m : bool[B,5]\n    %n = select %k, %h, %u : f32[B,5]", V + "%m: i32[B,5]"),
-    "state or input %h of layer cell has dtype bool, expected f32":
+    "value %m has dtype i64; fused loops compute in f32 and i32":
+        scan("%k = eq %m, %m : bool[B,5]\n    %n = select %k, %h, %u : f32[B,5]", V + "%m: i64[B,5]"),
+    "op div (i32[B,5]) has no lane form in a fused loop":
+        scan("%q = div %m, %m : i32[B,5]\n    %k = eq %q, %m : bool[B,5]\n    %n = select %k, %h, %u : f32[B,5]",
+             V + "%m: i32[B,5]"),
+    "the condition %h of layer cell has dtype i32, expected f32":
+        scan("%n = add %h, %u : i32[B,1]", "%x: i32[T,B,1], %h0: i32[B,1]", "i32[B,1]", "i32[B,1]",
+             "i32[T,B,1]").replace("pad = zero", "until = h"),
+    "state or input %h of layer cell has dtype bool, expected f32 or i32":
         scan("%n = not %h : bool[B,5]", "%x: f32[T,B,5], %h0: bool[B,5]", "bool[B,5]", sequence="bool[T,B,5]"),
     "value %q has type f32[B,N]; a step computes on [B,n] with a known n":
         scan("%s = slice %u {axis = 1, start = 0, size = 5, step = 1} : f32[B,5]\n    %q = tanh %u : f32[B,N]\n"
              "    %r = slice %q {axis = 1, start = 0, size = 5, step = 1} : f32[B,5]\n    %n = add %r, %s : f32[B,5]",
              "%x: f32[T,B,N], %h0: f32[B,5]", x="f32[B,N]"),
-    "state or input %h of layer cell has dtype f64, expected f32":
+    "state or input %h of layer cell has dtype f64, expected f32 or i32":
         scan("%n = tanh %h : f64[B,5]", "%x: f32[T,B,5], %h0: f64[B,5]", "f64[B,5]", sequence="f64[T,B,5]"),
     "%h of layer cell is f32[B,2,5]; fused loops take [batch, features] steps":
         scan("%n = tanh %h : f32[B,2,5]", "%x: f32[T,B,5], %h0: f32[B,2,5]", "f32[B,2,5]", sequence="f32[T,B,2,5]"),

@@ -7,8 +7,9 @@ import pytest
 
 from rnngraph.compiler import compile as compile_graph
 from rnngraph.errors import InputError
-from rnngraph.ir import Array, Graph, evaluate
+from rnngraph.ir import Array, Graph, evaluate, parse
 from rnngraph.ir.sizes import sizes_for
+from tests.backends.llvm.native import assert_native
 from tests.backends.llvm.random_sizes import CHANNELS, Maker
 from tests.backends.llvm.test_bounds import fenced, fenced_outputs, needs_mprotect, run_sweep
 
@@ -60,3 +61,16 @@ def test_random_graphs(threads: int) -> None:
 @pytest.mark.timeout(900)
 def test_many_random_graphs() -> None:
     run_sweep("from tests.backends.llvm.test_computed_sizes import sweep_seeds\nsweep_seeds(range(1000, 1250), 2)")
+
+
+@pytest.mark.parametrize("body", [
+    "%b = broadcast %s {shape = [T, B], axes = []} : f32[T,B] %y = div %x, %b : f32[T,B]",
+    "%t = tanh %s : f32[] %b = broadcast %t {shape = [T, B], axes = []} : f32[T,B] %y = div %x, %b : f32[T,B]",
+    '%i = iota {size = B, dtype = f32} : f32[B] %n = size {dim = B, dtype = f32} : f32[] '
+    '%m = broadcast %n {shape = [B], axes = []} : f32[B] %d = div %i, %m : f32[B] '
+    '%b = broadcast %d {shape = [T, B], axes = [1]} : f32[T,B] %y = mul %x, %b : f32[T,B]',
+])
+def test_one_number_for_all_rows(body: str) -> None:
+    graph = parse(f"graph @g(%x: f32[T,B], %s: f32[]) {{ {body} return y = %y }}")
+    for time, batch in ((3, 5), (1, 1), (40, 2)):
+        assert_native(graph, {"T": time, "B": batch})
