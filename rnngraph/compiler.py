@@ -103,7 +103,7 @@ def _imported(source: ImportedModel, compiled: Callable[[ImportedModel], Compile
     """The model; or, when its structure follows from values or sizes, one for each."""
     def attempt(values: Mapping[str, Array], sizes: Mapping[str, int]) -> CompiledModel | Needs:
         try:
-            return compiled(source.specialized(values, sizes) if values or sizes else source)
+            return compiled(source.specialized(values, sizes).settled() if values or sizes else source)
         except NeedsValue as e:
             return Needs(values=e.names, reasons=(str(e),))
         except NeedsSize as e:

@@ -1,5 +1,7 @@
 """Errors that rnngraph raises: one class per phase, each naming the layer or op, expected, got, and what to do."""
 
+from __future__ import annotations
+
 
 class RnngraphError(Exception):
     """Base of every error that rnngraph raises on purpose."""
@@ -11,6 +13,22 @@ class IRError(RnngraphError):
 
 class ShapeError(IRError):
     """An operand's dtype, rank or dimension does not fit the op or layer."""
+
+    def at(self, where: str) -> ShapeError:
+        """The same error, saying where."""
+        return ShapeError(f"{where}: {self}")
+
+
+class SizesDiffer(ShapeError):
+    """Two sizes must be equal, and their forms do not show it; the names may stand for equal ones all the same."""
+
+    def __init__(self, message: str, a: int | str, b: int | str) -> None:
+        super().__init__(message)
+        self.a = a
+        self.b = b
+
+    def at(self, where: str) -> SizesDiffer:
+        return SizesDiffer(f"{where}: {self}", self.a, self.b)
 
 
 class ParseError(RnngraphError):

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from rnngraph.errors import RnngraphError
-from rnngraph.ir import Array
+from rnngraph.errors import ImportModelError, RnngraphError
+from rnngraph.ir import Array, Dim, Graph, dims
 from rnngraph.nn import Input, Layer
-from rnngraph.nn.tensor import Tensor
+from rnngraph.nn.context import Options, Trace, activate
+from rnngraph.nn.tensor import Tensor, Traced
 
 
 class NeedsValue(RnngraphError):
@@ -27,6 +28,25 @@ class NeedsSize(RnngraphError):
     def __init__(self, symbols: Iterable[str], why: str) -> None:
         self.symbols = tuple(symbols)
         super().__init__(f"the size {', '.join(map(repr, self.symbols))} must be known: {why}")
+
+
+class NeedsEqual(RnngraphError):
+    """Two sizes, one of them a symbol alone, must be the same: the model holds only for inputs where they are."""
+
+    def __init__(self, symbol: str, size: Dim, why: str) -> None:
+        self.symbol = symbol
+        self.size = size
+        super().__init__(f"the sizes {symbol!r} and {size!r} must be equal: {why}")
+
+
+def expect_equal(a: Dim, b: Dim, message: str) -> None:
+    """`NeedsEqual` where two sizes may be equal, ImportModelError where they are not."""
+    if a == b:
+        return
+    for symbol, size in ((b, a), (a, b)):
+        if dims.is_symbol(symbol) and str(symbol) not in dims.symbols_of(size):
+            raise NeedsEqual(str(symbol), size, message)
+    raise ImportModelError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +90,27 @@ class ImportedModel(Layer):
         """Example inputs, as the caller gives them, as one array for each of `inputs`."""
         return list(example_inputs)
 
-    def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, int]) -> Self:
+    def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, Dim]) -> Self:
         """The same model with the values of some inputs, by their names in the graph, and some sizes known."""
         raise NotImplementedError
+
+    def settled(self) -> Self:
+        """The same model with symbols that must be equal made one.
+
+        Files often name the batch of each input by itself. A call in which such sizes differ is an InputError.
+        """
+        model = self
+        for _ in range(len({s for x in self.inputs for d in x.shape for s in dims.symbols_of(d)}) - 1):
+            try:
+                with activate(Trace(Graph("sizes"), Options())) as trace:
+                    model.run(*(Traced(trace, trace.graph.add_input(x.type, x.name)) for x in model.inputs))
+            except NeedsEqual as e:
+                model = model.specialized({}, {e.symbol: e.size})
+                continue
+            except (NeedsValue, NeedsSize):
+                pass  # what must be known first is asked for when the model is compiled
+            break
+        return model
 
 
 def identifiers(names: Iterable[str], prefix: str = "v") -> dict[str, str]:

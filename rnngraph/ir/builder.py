@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from rnngraph.errors import ShapeError
+from rnngraph.errors import ShapeError, SizesDiffer
 from rnngraph.ir import dims, ops
 from rnngraph.ir.core import Block, Graph, Op, Value
 from rnngraph.ir.opdef import NO_ATTRS, Array, Attrs, Literal, OpDef
@@ -23,7 +23,7 @@ def make_op(opdef: OpDef, operands: Sequence[Value] = (), attrs: Attrs = NO_ATTR
     try:
         types = opdef.infer(tuple(v.type for v in operands), attrs, blocks)
     except ShapeError as e:
-        raise (ShapeError(f"layer {layer!r}: {e}") if layer else e) from None
+        raise (e.at(f"layer {layer!r}") if layer else e) from None
     op = Op(opdef, attrs, layer, blocks=blocks)
     for block in blocks:
         block.parent = op
@@ -221,7 +221,9 @@ def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
         big = [d for d in sizes if d != 1] or [1]
         if any(d != big[0] for d in big):
             shown = " and ".join(f"[{','.join(map(str, s))}]" for s in shapes)
-            raise ShapeError(f"shapes {shown} do not broadcast: dim {i} is {' and '.join(map(str, sizes))}")
+            other = next(d for d in big if d != big[0])
+            raise SizesDiffer(f"shapes {shown} do not broadcast: dim {i} is {' and '.join(map(str, sizes))}", big[0],
+                              other)
         out.append(big[0])
     return tuple(out)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnngraph.errors import ShapeError
+from rnngraph.errors import ShapeError, SizesDiffer
 from rnngraph.ir import dims
 from rnngraph.ir.opdef import Types
 from rnngraph.ir.types import BOOL, Dim, Shape, TensorType
@@ -10,6 +10,12 @@ from rnngraph.ir.types import BOOL, Dim, Shape, TensorType
 
 def fail(op: str, message: str) -> ShapeError:
     return ShapeError(f"{op}: {message}")
+
+
+def expect_equal(op: str, message: str, a: Dim, b: Dim) -> None:
+    """SizesDiffer unless the sizes are known to be equal."""
+    if a != b:
+        raise SizesDiffer(f"{op}: {message}", a, b)
 
 
 def expect_count(op: str, types: Types, n: int) -> None:
@@ -95,10 +101,12 @@ def matmul(types: Types) -> Types:
         raise fail("matmul", f"operands must have one dtype, got {a} and {b}")
     if a.rank < 2 or b.rank < 2:
         raise fail("matmul", f"operands must have rank >= 2, got {a} and {b}")
-    if a.shape[-1] != b.shape[-2]:
-        raise fail("matmul", f"inner dims differ: {a} has {a.shape[-1]}, {b} has {b.shape[-2]}")
-    if b.rank > 2 and a.shape[:-2] != b.shape[:-2]:
-        raise fail("matmul", f"batch dims differ: {a} and {b}")
+    expect_equal("matmul", f"inner dims differ: {a} has {a.shape[-1]}, {b} has {b.shape[-2]}", a.shape[-1], b.shape[-2])
+    if b.rank > 2:
+        if a.rank != b.rank:
+            raise fail("matmul", f"batch dims differ: {a} and {b}")
+        for x, y in zip(a.shape[:-2], b.shape[:-2], strict=True):
+            expect_equal("matmul", f"batch dims differ: {a} and {b}", x, y)
     return (a.with_shape((*a.shape[:-1], b.shape[-1])),)
 
 
@@ -124,8 +132,8 @@ def concat(types: Types, axis: int) -> Types:
         if t.dtype != first.dtype or t.rank != first.rank:
             raise fail("concat", f"operands must agree in dtype and rank, got {first} and {t} (operand {i})")
         for k, (x, y) in enumerate(zip(t.shape, first.shape, strict=True)):
-            if k != axis and x != y:
-                raise fail("concat", f"operands must agree in dim {k}, got {first} and {t} (operand {i})")
+            if k != axis:
+                expect_equal("concat", f"operands must agree in dim {k}, got {first} and {t} (operand {i})", x, y)
         total = dims.add(total, t.shape[axis])
     return (first.with_shape((*first.shape[:axis], total, *first.shape[axis + 1 :])),)
 

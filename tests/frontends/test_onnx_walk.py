@@ -120,3 +120,15 @@ def test_external_data_stays_in_its_folder(tmp_path: Path) -> None:
     (inside / "w.bin").write_bytes(b"\0" * 3)
     with pytest.raises(ImportModelError, match="needs 32 bytes"):
         rg.compile(inside / "m.onnx")
+
+
+def test_dims_without_names_that_must_be_equal_are_one() -> None:
+    """As files have it in which every input names its batch by itself."""
+    nodes = [helper.make_node("Concat", ["x", "z"], ["c"], axis=1), helper.make_node("Add", ["c", "u"], ["y"])]
+    made = model(nodes, [info("x", (None, 3)), info("z", ("other", 5)), info("u", ("third", 8))],
+                 [info("y", (None, 8))])
+    compiled = rg.compile(made)
+    x, z, u = X[0, :, :3], X[1, :, :5], X[2]
+    np.testing.assert_array_equal(compiled(x, z, u), runtime(made, {"x": x, "z": z, "u": u})[0])
+    with pytest.raises(InputError, match="input 'z': dim 'x_0' is 2 here but 5 in 'x'"):
+        compiled(x, z[:2], u)

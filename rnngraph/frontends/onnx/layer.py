@@ -42,8 +42,8 @@ class OnnxModel(ImportedModel):
             raise ImportModelError(f"output {missing[0]!r} has no value")
         return tuple(t for t in outputs if t is not None)
 
-    def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, int]) -> Self:
-        known: dict[str, Dim] = dict(sizes)
+    def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, Dim]) -> Self:
+        known = dict(sizes)
         inputs = [Input(tuple(substitute(d, known) for d in x.shape), x.dtype, x.name)
                   for x in self.inputs if x.name not in values]
         return type(self)(self.graph, self.infos, inputs, self.output_names, self.names,
@@ -66,7 +66,7 @@ def load(source: object, inputs: Any = None, example_inputs: Sequence[Any] | Non
     if unknown := [n for n in given if isinstance(n, str) and n not in names]:
         raise ImportModelError(f"inputs: the model has no input {unknown[0]!r}; it has {list(names)}")
     foreign = Names(*({n: name for name, n in table.items() if n != name} for table in (names, outputs)))
-    return OnnxModel(graph, graph.inputs, made, list(outputs.values()), foreign, {})
+    return OnnxModel(graph, graph.inputs, made, list(outputs.values()), foreign, {}).settled()
 
 
 def _symbols(graph: Graph, names: Mapping[str, str]) -> dict[tuple[str, int], str]:

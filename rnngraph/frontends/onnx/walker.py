@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from rnngraph.errors import ImportModelError, RnngraphError
+from rnngraph.errors import ImportModelError, RnngraphError, SizesDiffer
 from rnngraph.frontends.depends import known_value
-from rnngraph.frontends.imported import NeedsSize, NeedsValue
+from rnngraph.frontends.imported import NeedsEqual, NeedsSize, NeedsValue, expect_equal
 from rnngraph.frontends.known import Known
 from rnngraph.frontends.onnx.proto import Graph, Node
 from rnngraph.frontends.onnx.registry import HANDLERS, SHAPE_HANDLERS, Entry, Item
@@ -99,7 +99,10 @@ class Walker:
                     found = entry.function(node, *self.arguments(node, entry, items))
         except MissingInput:
             return tuple(Missing() for _ in node.outputs)
-        except (NeedsValue, NeedsSize, ImportModelError):
+        except (NeedsValue, NeedsSize, NeedsEqual, ImportModelError):
+            raise
+        except SizesDiffer as e:
+            expect_equal(e.a, e.b, f"{node}: {e}")
             raise
         except RnngraphError as e:
             raise ImportModelError(f"{node}: {e}") from e

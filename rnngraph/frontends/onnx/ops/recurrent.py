@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rnngraph.errors import ImportModelError
+from rnngraph.frontends.imported import expect_equal
 from rnngraph.frontends.onnx.activations import Activation, activations
 from rnngraph.frontends.onnx.cells import OnnxCell, OnnxGRU, OnnxLSTM, OnnxRNN, Weights
 from rnngraph.frontends.onnx.proto import Node
@@ -55,11 +56,11 @@ class Inputs:
             x = ops.transpose(x, (1, 0, 2))
             states = [None if s is None else ops.transpose(s, (1, 0, 2)) for s in states]
         batch = x.shape[1]
-        if wrong := [s for s in states if s is not None and s.shape != (count, batch, size)]:
-            raise ImportModelError(f"{node}: expected an initial state of shape {[count, batch, size]} (layout 0), got "
-                                   f"{wrong[0].type}")
-        if lengths is not None and lengths.shape != (batch,):
-            raise ImportModelError(f"{node}: expected sequence_lens [{batch}], got {lengths.type}")
+        for s in states:
+            if s is not None:
+                _check_shape(node, "an initial state (layout 0)", s, (count, batch, size))
+        if lengths is not None:
+            _check_shape(node, "sequence_lens", lengths, (batch,))
         return cls(x, w, r, b, lengths, states, size, reverses, bool(layout))
 
     def weights(self, direction: int, gates: str) -> Weights:
@@ -87,6 +88,14 @@ class Inputs:
         loop = Loop(cell, states, self.x.value(), initial, lengths, self.reverses[d], "zero", emit)
         y, finals = scanned(loop)
         return wrap(y), [wrap(f) for f in finals]
+
+
+def _check_shape(node: Node, what: str, t: Tensor, shape: tuple[Dim, ...]) -> None:
+    message = f"{node}: expected {what} of shape {list(shape)}, got {t.type}"
+    if t.rank != len(shape):
+        raise ImportModelError(message)
+    for got, want in zip(t.shape, shape, strict=True):
+        expect_equal(want, got, message)
 
 
 def _stacked(parts: Sequence[Tensor], axis: int) -> Tensor:
