@@ -130,5 +130,5 @@ def test_dims_without_names_that_must_be_equal_are_one() -> None:
     compiled = rg.compile(made)
     x, z, u = X[0, :, :3], X[1, :, :5], X[2]
     np.testing.assert_array_equal(compiled(x, z, u), runtime(made, {"x": x, "z": z, "u": u})[0])
-    with pytest.raises(InputError, match="input 'z': dim 'x_0' is 2 here but 5 in 'x'"):
+    with pytest.raises(InputError, match="input 'z': dim 'other' is 2 here but 5 in 'x'"):
         compiled(x, z[:2], u)

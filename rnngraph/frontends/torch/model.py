@@ -30,7 +30,7 @@ class TorchModel(ImportedModel):
     """
 
     def __init__(self, program: Program, values: Mapping[str, Array] | None = None,
-                 sizes: Mapping[str, int] | None = None) -> None:
+                 sizes: Mapping[str, Dim] | None = None) -> None:
         self.values, self.sizes = dict(values or {}), dict(sizes or {})
         known: dict[str, Dim] = dict(self.sizes)
         inputs = [Input(tuple(substitute(d, known) for d in i.shape), i.dtype, i.name) for i in program.inputs
@@ -61,7 +61,7 @@ class TorchModel(ImportedModel):
         """The tensors in the example, in order; packed ones padded."""
         return [a for value in example_inputs for a in example_arrays(value)]
 
-    def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, int]) -> Self:
+    def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, Dim]) -> Self:
         made = type(self)(self.program, {**self.values, **values}, {**self.sizes, **sizes})
         made.set_weights(self.weights) if self._weights else None
         return made
