@@ -1,4 +1,5 @@
-"""lower-conv: a convolution becomes one matmul of its taps, side by side, on a grid with zeros around the image."""
+"""lower-conv: a convolution becomes a matmul of its taps, side by side: in a loop on a grid with zeros around the
+image, elsewhere of windows of the image's memory."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from rnngraph.ir import Builder, Graph, Op, Value
 from rnngraph.ir.grid_ops import CONV
 from rnngraph.ir.ops import BROADCAST, SLICE, BroadcastAttrs, SliceAttrs, is_elementwise
 from rnngraph.passes import _grid_body as body
+from rnngraph.passes import _windows
 from rnngraph.passes._grid import Grid, as_matmul, attrs_of, cropped, grid_of, has_grid, keeps_size, padded
 from rnngraph.rewrite import Miss, Pass, PassContext
 from rnngraph.rewrite.scan_edit import sweep
@@ -20,6 +22,7 @@ class LowerConv(Pass):
     with the first state, crops leave with the outputs, and what a convolution reads is set to zero beside the image in
     every step. Convolutions in front of a scan write what the scan reads on its grid.
 
+    Elsewhere a convolution of any sizes, strides and groups reads its input window by window (`_windows`).
     A body with a convolution that changes the size, or with ops that mix cells of the image, stays, with a remark.
     """
 
@@ -39,13 +42,10 @@ class LowerConv(Pass):
                                               f"of {_by(plan.grid.sizes)} cells, {_by(plan.grid.data)} of them data")
         for op in graph.block.body:
             if op.opdef is CONV and op.parent is not None:
-                if not has_grid(op):
-                    context.missed(Miss(f"the image {op.operands[0].type} has no fixed size", op.layer))
-                    continue
                 if op.result.uses:
                     images.lower(op)
                     context.applied(op.layer, f"the convolution of {op.operands[0].type} by {op.operands[1].type} "
-                                              "became one matmul")
+                                              "became a matmul")
                 op.erase()
 
 
@@ -73,10 +73,13 @@ class Images:
         self.on[image] = full, grid
 
     def lower(self, conv: Op) -> None:
-        """A convolution between images that stay as they are."""
+        """A convolution between images that stay as they are; on the grid where its input stands there already."""
         b = Builder.at(conv)
+        x, grid = self.on.get(conv.operands[0], (None, None))
+        if x is None or grid is None or not has_grid(conv) or not grid.holds(grid_of(conv)):
+            conv.result.replace_by(_windows.lower(b, conv))
+            return
         axis = conv.operands[0].type.rank - 1 - len(attrs_of(conv).strides)
-        x, grid = self.zeroed(b, conv.operands[0], axis, grid_of(conv))
         full = as_matmul(b, b, conv, [x], grid, self.known, behind(b, x))
         sizes = [int(d) for d in conv.result.shape[axis:-1]]
         conv.result.replace_by(cropped(b, full, axis, sizes, attrs_of(conv).strides))

@@ -17,14 +17,14 @@ class Slots:
 
     def __init__(self, stage: Stage) -> None:
         self.names: list[str] = ["t.first", "t.step", "rows"]
-        for name in stage.inputs:
-            self.names += [name, f"{name}.t", f"{name}.r"]
-        for name in stage.outputs:
-            self.names += [name, f"{name}.t", f"{name}.r"]
+        outer = () if stage.is_scan else ("u",)  # rows of a rows stage have up to three strides
+        self.names += [] if stage.is_scan else ["t.inner"]
+        for name in (*stage.inputs, *stage.outputs):
+            self.names += [name, *(f"{name}.{stride}" for stride in (*outer, "t", "r"))]
         for carry in stage.carries:
             self.names += [f"{carry.name}.0", f"{carry.name}.1", f"{carry.name}.r"]
         for name in stage.partition.temporaries:
-            self.names += [name, f"{name}.r"]
+            self.names += [name, *(() if stage.is_scan else (f"{name}.t",)), f"{name}.r"]
         for k in range(len(stage.partition.reductions)):
             self.names += [f"partial{k}"]
         if has_row_scalars(stage.partition):

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from rnngraph.backends.llvm.layout import ALIGN, aligned
 from rnngraph.errors import CompileError
 from rnngraph.ir import BOOL, F32, Array, Dim, Dims, Interpreter, Op, Value, resolve
-from rnngraph.ir.ops import AxisAttrs, ConcatAttrs, ConstAttrs, TransposeAttrs
+from rnngraph.ir.grid_ops import PadAttrs, WindowsAttrs, windows_of
+from rnngraph.ir.ops import AxisAttrs, ConcatAttrs, ConstAttrs, ReshapeAttrs, TransposeAttrs
+from rnngraph.phases.lanes import LANES as LANE_DTYPES
 from rnngraph.phases.memory import MemoryPlan, Where
 from rnngraph.phases.stages import Stage
 
@@ -53,6 +55,7 @@ class Arrays:
             p = plan.placements.get(v)
             if p is not None and p.where is Where.OUTPUT and v not in self.found:
                 self.found[v] = self.outputs[k]
+        self.filled: dict[Value, tuple[Array, Array]] = {}  # views that memory does not allow: copied to, from
         self.views = Interpreter(dims)
 
     def _template(self, v: Value, which: tuple[str, int]) -> Array:
@@ -89,6 +92,8 @@ class Arrays:
             raise CompileError(f"llvm: no placement for value %{v.hint} of type {v.type}")
         if p.where is Where.BUFFER:
             shape = resolve(v.shape, self.dims)
+            if v in self.plan.dense or v.type.dtype not in LANE_DTYPES:
+                return self.dense(shape, F32.numpy if v.type.dtype in LANE_DTYPES else v.type.dtype.numpy)
             return self.buffer(shape or (1,), self.margins.get(v, (0, 0))).reshape(shape)
         assert p.op is not None
         if p.where is Where.VIEW:
@@ -96,26 +101,54 @@ class Arrays:
         assert p.of is not None
         return self._inside(v, p.op, self.get(p.of), p.offset)
 
+    def dense(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """An own buffer without gaps, whose elements any shape can view."""
+        array = aligned(shape, dtype=dtype, slack=4 * LANES)
+        self.bytes += array.nbytes
+        return array
+
     def _view(self, op: Op) -> Array:
+        if isinstance(op.attrs, ReshapeAttrs):
+            return self._reshaped(op, self.get(op.operands[0]))
+        if isinstance(op.attrs, WindowsAttrs):
+            return self._windows(op, op.attrs, self.get(op.operands[0]))
         for operand in op.operands:
             self.views.bind(operand, self.get(operand))
         self.views.run_op(op)
         return self.views.env[op.result] if op.operands else _padded(self.views.env[op.result])
 
+    def _reshaped(self, op: Op, source: Array) -> Array:
+        shape = resolve(op.result.shape, self.dims)
+        out = source.reshape(shape)
+        if np.may_share_memory(out, source):
+            return out
+        out = self.dense(shape, source.dtype)
+        self.filled[op.result] = out.reshape(source.shape), source
+        return out
+
+    def _windows(self, op: Op, a: WindowsAttrs, source: Array) -> Array:
+        """Rows must stand side by side, lane by lane."""
+        lanes = source.shape[-1]
+        row, lane = source.strides[-2:]
+        if lanes == 1:  # whatever its stride, it is not used
+            source = np.lib.stride_tricks.as_strided(source, strides=(*source.strides[:-1], row))
+        elif lane != source.itemsize or row != lanes * lane:
+            copy = self.dense(source.shape, source.dtype)
+            self.filled[op.result] = copy, source
+            source = copy
+        return windows_of(source, a.size, a.stride)
+
     def _inside(self, v: Value, op: Op, container: Array, offset: Dim) -> Array:
         """Where the operand ``v`` of ``op`` lies within the array of the op's result."""
         a = op.attrs
-        if isinstance(a, ConcatAttrs):
-            size = resolve(v.shape, self.dims)[a.axis]
-            index = [slice(None)] * container.ndim
-            (start,) = resolve((offset,), self.dims)
-            index[a.axis] = slice(start, start + size)
-            return container[tuple(index)]
+        if isinstance(a, ConcatAttrs | PadAttrs):
+            return part_of(container, op, v, offset, self.dims)
         if isinstance(a, TransposeAttrs):
             return container.transpose(np.argsort(a.perm))
         if isinstance(a, AxisAttrs):
             return np.flip(container, a.axis)
-        return _reshape(container, resolve(v.shape, self.dims))
+        shape = resolve(v.shape, self.dims)
+        return container.reshape(shape) if container.flags.c_contiguous else _reshape(container, shape)
 
     def locate(self, array: Array) -> Address:
         """The address of a (view of an) array of this plan."""
@@ -124,6 +157,17 @@ class Arrays:
             if start <= at < end:
                 return Address(which, at - start)
         return Address(None, at)
+
+
+def part_of(container: Array, op: Op, part: Value, offset: Dim, dims: Dims) -> Array:
+    """Where a part of a join, the result of ``op``, stands in its memory."""
+    if isinstance(op.attrs, PadAttrs):
+        low, sizes = resolve(op.attrs.low, dims), resolve(part.shape, dims)
+        return container[tuple(slice(lo, lo + n) for lo, n in zip(low, sizes, strict=True))]
+    assert isinstance(op.attrs, ConcatAttrs)
+    axis = op.attrs.axis
+    start, size = resolve((offset, part.shape[axis]), dims)
+    return container[(*[slice(None)] * axis, slice(start, start + size))]
 
 
 def margins(stages: Sequence[Stage]) -> dict[Value, tuple[int, int]]:
@@ -158,16 +202,4 @@ def _padded(array: Array) -> Array:
     return out
 
 
-def row_stride(array: Array) -> int | None:
-    """The one stride (in floats) from row to row when all dims but the last are rows; None when there is none, or
-    when the lanes are not contiguous."""
-    if array.shape[-1] != 1 and array.strides[-1] != 4:
-        return None
-    dims = [(n, s) for n, s in zip(array.shape[:-1], array.strides[:-1], strict=True) if n != 1]
-    for (_, outer), (n, inner) in pairwise(dims):
-        if outer != n * inner:
-            return None
-    return dims[-1][1] // 4 if dims else 0
-
-
-__all__ = ["ALIGN", "Address", "Arrays", "margins", "row_stride"]
+__all__ = ["ALIGN", "Address", "Arrays", "margins", "part_of"]

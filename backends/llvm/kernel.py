@@ -22,7 +22,7 @@ from rnngraph.backends.llvm.plan import NOTHING, Plan, PlanKey, SegmentCode, Sta
 from rnngraph.backends.llvm.pool import Pool, available_cores, run_alone, runtime_object
 from rnngraph.backends.llvm.signature import generator_version, signature
 from rnngraph.backends.llvm.stage import ENTRY, emit_stage
-from rnngraph.ir import BOOL, F32, I32, Array, Dims, DType, Value
+from rnngraph.ir import BOOL, F32, I32, Array, Dims, DType, Op, Value
 from rnngraph.phases.memory import MemoryPlan
 from rnngraph.phases.stages import Schedule
 
@@ -46,8 +46,10 @@ class NativeKernel:
                        for g, group in enumerate(phase.groups) for q in range(len(group.pieces))}
             entry = self.link(signature(stage), functools.partial(emit_stage, stage, target), ENTRY)
             stages.append(StageCode(entry, Slots(stage), cut, weights))
-        copy = self.link(f"copy {generator_version()}", functools.partial(copying.emit_copy, target), copying.ENTRY)
-        self.code = SegmentCode(schedule, memory, tuple(inputs), tuple(outputs), stages, copy)
+        copies = {size: self.link(f"copy {size} {generator_version()}",
+                                  functools.partial(copying.emit_copy, target, size), copying.entry(size))
+                  for size in itemsizes(schedule)}
+        self.code = SegmentCode(schedule, memory, tuple(inputs), tuple(outputs), stages, copies)
         self.others = any(v.type.dtype is not F32 for v in outputs)
         self.machine = machine(target)
         self.plans: OrderedDict[PlanKey, list[Plan]] = OrderedDict()
@@ -137,6 +139,12 @@ class NativeKernel:
             out[f"{stem}.ll"] = text
             out[f"{stem}.s"] = jit.emit_assembly(text, self.target)
         return out
+
+
+def itemsizes(schedule: Schedule) -> list[int]:
+    """The sizes of the elements that a segment may copy. Bool is held as float."""
+    dtypes = {v.type.dtype for i in schedule.items if isinstance(i, Op) for v in i.operands}
+    return sorted({4} | {d.numpy.itemsize for d in dtypes if d is not BOOL})
 
 
 def _delivered(array: Array, dtype: DType) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ ROW_BLOCK = 64  # rows that share one pass over a weight tile; their sums stay i
 PANEL = 16 * 1024  # bytes of weights that stay in L1 while a row block passes
 ALIGN = 64
 HUGE_PAGE = 2 << 20
+FLOAT = np.dtype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,11 @@ def pack(group: Group, piece: int, tiling: Tiling) -> Array:
     return out
 
 
-def aligned(shape: tuple[int, ...], *, slack: int = 16) -> Array:
-    """A zeroed float32 array that starts on a cache line and may be read ``slack`` floats beyond its end. Large ones
+def aligned(shape: tuple[int, ...], *, slack: int = 16, dtype: np.dtype[Any] = FLOAT) -> Array:
+    """A zeroed array that starts on a cache line and may be read ``slack`` floats beyond its end. Large ones
     ask for huge pages: streaming weights beyond the second-level cache is up to a third faster with them."""
-    count = int(np.prod(shape, dtype=np.int64))
-    size = count * 4 + slack * 4
+    used = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    size = used + slack * 4
     if size >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
         region = mmap.mmap(-1, size + HUGE_PAGE)
         region.madvise(mmap.MADV_HUGEPAGE)
@@ -90,7 +92,7 @@ def aligned(shape: tuple[int, ...], *, slack: int = 16) -> Array:
     else:
         raw, unit = np.zeros(size + ALIGN, np.uint8), ALIGN
     start = -raw.__array_interface__["data"][0] % unit
-    return raw[start : start + count * 4].view(np.float32).reshape(shape)
+    return raw[start : start + used].view(dtype).reshape(shape)
 
 
 def group_offsets(p: Phase, tiling: Tiling) -> tuple[list[int], int]:

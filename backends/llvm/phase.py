@@ -69,6 +69,9 @@ class PhaseEmitter:
         """All base addresses of this step, once, at the function's entry."""
         self.rows = self.slot(b, "rows")
         self.odd = b.and_(self.at.step, self.e.num(1))
+        if not self.stage.is_scan:  # the turn of the outer loop, as places along its two axes
+            inner = self.slot(b, "t.inner")
+            self.high, self.low = b.udiv(self.at.t, inner), b.urem(self.at.t, inner)
         offsets, size = group_offsets(self.phase, self.tiling)
         self.offsets, self.tile_floats = offsets, size
         if self.phase.groups:
@@ -124,9 +127,11 @@ class PhaseEmitter:
             if leaf.source is Source.CARRY:
                 self.bases[key] = (self.carry(b, name, 0), self.slot(b, f"{name}.r"))
             elif leaf.source is Source.TEMPORARY:
-                self.bases[key] = (self.pointer(b, name), self.slot(b, f"{name}.r"))
+                self.bases[key] = (self.temporary(b, name), self.slot(b, f"{name}.r"))
             else:
                 address = self.pointer(b, name)
+                if not self.stage.is_scan and leaf.source in (Source.CAPTURE, Source.ROW):
+                    address = self.outer(b, name, address)
                 if leaf.source is Source.SEQUENCE:
                     address = self.e.at(b, address, b.mul(self.at.t, self.slot(b, f"{name}.t")))
                 self.bases[key] = (address, self.slot(b, f"{name}.r"))
@@ -146,7 +151,9 @@ class PhaseEmitter:
             if dest in self.modes:
                 address = self.carry(b, dest, 1)
             elif dest in self.partition.temporaries:
-                address = self.pointer(b, dest)
+                address = self.temporary(b, dest)
+            elif not self.stage.is_scan:
+                address = self.outer(b, dest, self.pointer(b, dest))
             else:
                 stride = self.slot(b, f"{dest}.t")
                 base = self.pointer(b, dest)
@@ -156,6 +163,15 @@ class PhaseEmitter:
                     self.bases[(f"{dest}.before", True)] = (before, stride)
             self.bases[key] = (address, self.slot(b, f"{dest}.r"))
         return self.bases[key]
+
+    def temporary(self, b: Builder, name: str) -> IRValue:
+        address = self.pointer(b, name)
+        return address if self.stage.is_scan else self.e.at(b, address, b.mul(self.at.t, self.slot(b, f"{name}.t")))
+
+    def outer(self, b: Builder, name: str, address: IRValue) -> IRValue:
+        """Where the rows of this turn of the outer loop begin, in memory that is not the stage's own."""
+        further = b.add(b.mul(self.high, self.slot(b, f"{name}.u")), b.mul(self.low, self.slot(b, f"{name}.t")))
+        return self.e.at(b, address, further)
 
     @property
     def repeats(self) -> bool:

@@ -6,23 +6,25 @@ Per call only the addresses of inputs and outputs are written into the tables.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
 
 from rnngraph.backends.llvm.args import TIMED, Slots, has_row_scalars, most_row_scalars, shifts_of
-from rnngraph.backends.llvm.arrays import Arrays, margins, row_stride
-from rnngraph.backends.llvm.copy import WORDS, copy_shape
+from rnngraph.backends.llvm.arrays import Arrays, margins
 from rnngraph.backends.llvm.cost import Machine
 from rnngraph.backends.llvm.ends import Ends
 from rnngraph.backends.llvm.layout import Tiling, aligned
+from rnngraph.backends.llvm.moves import Moves
 from rnngraph.backends.llvm.pool import Job, records
+from rnngraph.backends.llvm.rows import Split, lanes_fit, split_rows, strides_in, whole
 from rnngraph.backends.llvm.tasks import Planner, Record, Share
+from rnngraph.backends.llvm.words import Words
 from rnngraph.errors import CompileError
-from rnngraph.ir import Array, Dim, Dims, Op, Value, resolve
-from rnngraph.ir.grid_ops import PadAttrs
-from rnngraph.ir.ops import ConcatAttrs, ConstAttrs
+from rnngraph.ir import BOOL, F32, Array, Dims, Value, resolve
+from rnngraph.ir.ops import ConstAttrs
 from rnngraph.phases.instances import Source
 from rnngraph.phases.memory import MemoryPlan
 from rnngraph.phases.stages import Carry, Schedule, Stage
@@ -30,9 +32,6 @@ from rnngraph.phases.stages import Carry, Schedule, Stage
 ROW_PAD = 16
 NOTHING: Mapping[int, int] = {}
 PlanKey: TypeAlias = tuple[tuple[str, int], ...]
-
-Copy = tuple[Value, Value, Dim]  # a part, the join that it is copied into, its place
-
 
 @dataclass(slots=True)
 class StageCode:
@@ -53,15 +52,7 @@ class SegmentCode:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     stages: list[StageCode]
-    copy: int  # address of rg_copy
-
-
-@dataclass(slots=True)
-class _Words:
-    """All argument tables as one vector of i64, and where addresses of inputs and outputs go in it."""
-
-    words: list[int] = field(default_factory=list)
-    patches: dict[tuple[str, int], list[tuple[int, int]]] = field(default_factory=dict)
+    copies: dict[int, int]  # address of rg_copy, by the size of an element
 
 
 class Plan:
@@ -74,18 +65,23 @@ class Plan:
         self.threads = threads  # at most; what the schedule uses, once it is made
         self.stages: Sequence[Stage] = code.schedule.stages
         self.arrays = Arrays(code.memory, code.inputs, code.outputs, dims, margins(self.stages))
-        self.keep: list[Array] = []
         self.ends: dict[tuple[Value, int, int], Ends] = {}  # by lengths and numbers of rows and steps
         self.given_ends: list[tuple[int, Ends]] = []  # those of inputs: which one
-        self.tables = _Words()
+        self.tables = Words(self.arrays)
+        self.keep: list[Array] = []  # own buffers
+        self.splits: dict[int, Split] = {}  # of the rows of stages
         self.relaid: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, input) -> copy, original
         self.delivered: dict[tuple[int, str], tuple[Array, Array]] = {}  # (stage, output) -> where it belongs, buffer
         self.carries: dict[tuple[int, str], tuple[Array, Array]] = {}
-        self.copied: set[Copy] = set()
-        self.moves = frozenset(i for i in code.schedule.items if isinstance(i, Op))
-        self.starts = [self._stage_words(k) for k in range(len(self.stages))]
-        whole = frozenset(k for k, g in enumerate(code.memory.gangs) if self._has_inner_copies(g.stages))
-        made = Planner(code.memory.gangs, self, machine, threads, whole).plan()
+        self.starts: list[int] = []
+        for item in code.schedule.items:
+            if isinstance(item, Stage):
+                self.starts.append(self._stage_words(len(self.starts)))
+            else:
+                self.arrays.get(item.results[0])
+        self.moves = Moves(code.schedule, code.memory, self.arrays, self.tables, code.copies)
+        uncut = frozenset(k for k, g in enumerate(code.memory.gangs) if self.moves.inner(g.stages))
+        made = Planner(code.memory.gangs, self, machine, threads, uncut).plan()
         made.rows[0].extend(self._output_copies())
         self.threads = made.threads
         self.finish(made.rows)
@@ -101,47 +97,47 @@ class Plan:
         self.patches = list(self.tables.patches.items())
         self.writable: memoryview = self.words.data  # writes single words in a third of the time that numpy takes
         self.shapes = [resolve(v.shape, self.dims) for v in self.code.outputs]
+        self.dtypes = [F32.numpy if v.type.dtype is BOOL else v.type.dtype.numpy for v in self.code.outputs]
         self.fresh: Sequence[Array | None] = [None] * len(self.shapes)  # what a call is given, unless it says otherwise
 
     # --- argument tables ------------------------------------------------------------------------------------------
 
-    def put(self, at: int, array: Array) -> None:
-        """Write the address of ``array`` at word ``at``, or remember it for every call."""
-        where = self.arrays.locate(array)
-        if where.base is None:
-            self.tables.words[at] = where.offset
-        else:
-            self.tables.patches.setdefault(where.base, []).append((at, where.offset))
-
     def _stage_words(self, k: int) -> int:
         stage, code = self.stages[k], self.code.stages[k]
-        start = len(self.tables.words)
-        self.tables.words += [0] * len(code.slots)
+        start = self.tables.table([0] * len(code.slots))
         words = self.tables.words
 
         def number(name: str, value: int) -> None:
             words[start + code.slots[name]] = value
 
         def memory(name: str, array: Array) -> None:
-            self.put(start + code.slots[name], array)
+            self.tables.put(start + code.slots[name], array)
 
         steps = resolve((stage.steps,), self.dims)[0] if stage.steps is not None else 1
         number("t.first", steps - 1 if stage.reverse else 0)
         number("t.step", -1 if stage.reverse else 1)
-        rows = int(np.prod(resolve(stage.rows, self.dims), dtype=np.int64))
-        number("rows", rows)
+        rows = prod(resolve(stage.rows, self.dims))
+        split = self.splits[k] = self._split(k)
+        number("rows", split.counts[2])
+        if not stage.is_scan:
+            number("t.inner", split.counts[1])
+
+        def strides(name: str, array: Array, timed: bool) -> None:
+            outer, middle, inner = self._strides(k, array[0] if timed and len(array) else array)
+            number(f"{name}.t", array.strides[0] // 4 if timed else middle)
+            number(f"{name}.r", inner)
+            if not stage.is_scan:
+                number(f"{name}.u", outer)
+
         for name, (leaf, value) in stage.inputs.items():
             array = self._input(k, name, leaf.source, value)
             memory(name, array)
-            timed = leaf.source is Source.SEQUENCE
-            number(f"{name}.t", array.strides[0] // 4 if timed else 0)
-            rowwise = leaf.source in (Source.SEQUENCE, Source.CAPTURE, Source.ROW)
-            number(f"{name}.r", self._row_stride(array, len(stage.rows), timed) if rowwise else 0)
+            if leaf.source in (Source.SEQUENCE, Source.CAPTURE, Source.ROW):
+                strides(name, array, leaf.source is Source.SEQUENCE)
         for name, value in stage.outputs.items():
             array = self._output(k, name, value)
             memory(name, array)
-            number(f"{name}.t", array.strides[0] // 4 if stage.is_scan else 0)
-            number(f"{name}.r", self._row_stride(array, len(stage.rows), stage.is_scan))
+            strides(name, array, stage.is_scan)
         for carry in stage.carries:
             even, odd = self._carry(k, carry)
             memory(f"{carry.name}.0", even)
@@ -151,7 +147,9 @@ class Plan:
             array = self._own((rows, n), stage.shifts.margins.get(name, (0, 0)))
             memory(name, array)
             number(f"{name}.r", array.strides[0] // 4)
-        self._row_buffers(stage, code, rows, memory, number)
+            if not stage.is_scan:
+                number(f"{name}.t", array.strides[0] // 4 * split.counts[2])
+        self._row_buffers(stage, code, split.counts[2], memory, number)
         if stage.lengths is not None:
             ends = self._ends(stage.lengths, rows, steps, stage.name)
             memory("lengths", ends.lengths)
@@ -189,10 +187,10 @@ class Plan:
         if source is Source.SCALAR:
             return array
         if source is Source.VECTOR:
-            return array if _lanes_ok(array) else self._relay(k, name, array)
+            return array if lanes_fit(array) else self._relay(k, name, array)
         timed = source is Source.SEQUENCE
         array = self._with_lanes(k, array, timed)
-        fits = row_stride(array[0] if timed and len(array) else array) is not None
+        fits = strides_in(array[0] if timed and len(array) else array, self.splits[k]) is not None
         margin = self.stages[k].shifts.margins.get(name, (0, 0))
         fits = fits and (margin == (0, 0) or self.arrays.has_margin(value))
         return array if fits or array.size == 0 else self._relay(k, name, array, margin)
@@ -214,20 +212,31 @@ class Plan:
         """The array that a stage writes: the value's own, or a buffer that is copied there chunk by chunk."""
         array = self._with_lanes(k, self.arrays.get(value), self.stages[k].is_scan)
         body = array[0] if self.stages[k].is_scan and len(array) else array
-        if array.size == 0 or row_stride(body) is not None:
+        if array.size == 0 or strides_in(body, self.splits[k]) is not None:
             return array
         buffer = self._own(array.shape)
         self.delivered[(k, name)] = (array, buffer)
         self.arrays.found[value] = buffer.reshape(self.arrays.get(value).shape)
         return buffer
 
-    @staticmethod
-    def _row_stride(array: Array, rank: int, timed: bool) -> int:
+    def _split(self, k: int) -> Split:
+        """How the rows of a stage lie in memory: those of a scan's step one stride apart, and those of images that are
+        read beside their own."""
+        stage = self.stages[k]
+        sizes = resolve(stage.rows, self.dims)
+        if stage.is_scan or len(sizes) < 2 or stage.shifts.margins:
+            return whole(sizes)
+        values = [v for leaf, v in stage.inputs.values() if leaf.source in (Source.CAPTURE, Source.ROW)]
+        arrays = [self._with_lanes(k, self.arrays.get(v), False) for v in (*values, *stage.outputs.values())]
+        return split_rows(sizes, [a for a in arrays if a.size and lanes_fit(a)],
+                          matmul=any(p.groups for p in stage.partition.phases))
+
+    def _strides(self, k: int, array: Array) -> tuple[int, int, int]:
         if array.size == 0:
-            return 0
-        stride = row_stride(array[0] if timed else array)
-        assert stride is not None
-        return stride
+            return 0, 0, 0
+        strides = strides_in(array, self.splits[k])
+        assert strides is not None
+        return strides
 
     def _carry(self, k: int, carry: Carry) -> tuple[Array, Array]:
         shape = (*resolve(self.stages[k].rows, self.dims), carry.n)
@@ -257,15 +266,25 @@ class Plan:
 
     def run(self, stage: int, begin: int, end: int, share: Share) -> Record:
         s, address = self.stages[stage], self.code.stages[stage].address
-        rows = self.tables.words[self.starts[stage] + self.code.stages[stage].slots["rows"]]
+        split = self.splits[stage]
+        rows = split.steps * split.counts[2]
         lanes = (0, 1) if share.by_rows else (share.part, share.parts)
         if s.is_scan:
             image = s.shifts.image or rows  # rows that one participant owns together
             r0, r1 = share.rows(rows // image if image else 0)
             return (address, self.starts[stage], begin, end, *lanes, r0 * image, r1 * image, share.counter)
         first, last = self._row_range(s, begin, end, rows)
-        r0, r1 = share.rows(last - first)
-        return (address, self.starts[stage], 0, 1, *lanes, first + r0, first + r1, share.counter)
+        if split.steps == 1:
+            r0, r1 = share.rows(last - first)
+            return (address, self.starts[stage], 0, 1, *lanes, first + r0, first + r1, share.counter)
+        inner = split.counts[2]
+        t0, t1 = first // inner, last // inner
+        if s.partition.reductions or has_row_scalars(s.partition):  # threads share buffers, with a place for each row
+            r0, r1 = share.rows(inner)
+        else:
+            (u0, u1), (r0, r1) = share.rows(t1 - t0), (0, inner)
+            t0, t1 = t0 + u0, t0 + u1
+        return (address, self.starts[stage], t0, t1, *lanes, r0, r1, share.counter)
 
     def _row_range(self, s: Stage, begin: int, end: int, rows: int) -> tuple[int, int]:
         """The rows of a rows stage that belong to steps [begin, end) of its gang."""
@@ -278,48 +297,11 @@ class Plan:
 
     def before(self, stage: int) -> list[Record]:
         s = self.stages[stage]
-        starts = [self.copy(self.carries[(stage, c.name)][0], self.arrays.get(c.init)) for c in s.carries]
-        return self._join_copies(self.code.memory.copies, set(s.reads())) + starts
+        starts = [self.moves.copy(self.carries[(stage, c.name)][0], self.arrays.get(c.init)) for c in s.carries]
+        return self.moves.before(stage) + starts
 
     def joins(self, stages: Sequence[int]) -> list[Record]:
-        """Copies into joins that these stages, which may run side by side, read and none of them writes."""
-        written = {v for k in stages for v in self.stages[k].writes()}
-        ready = [c for c in self.code.memory.copies if not self._reaches(written, c[0])]
-        return self._join_copies(ready, {v for k in stages for v in self.stages[k].reads()})
-
-    def _join_copies(self, copies: Sequence[Copy], wanted: set[Value]) -> list[Record]:
-        return [self._join_copy(c) for c in copies
-                if c not in self.copied and any(self._reaches({c[1]}, v) for v in wanted)]
-
-    def _reaches(self, sources: set[Value], v: Value) -> bool:
-        """Whether ``v`` is one of the sources, or a view or join of one."""
-        todo, seen = [v], set[Value]()
-        while todo:
-            v = todo.pop()
-            if v in sources:
-                return True
-            if v.op is not None and v.op in self.moves and v not in seen:
-                seen.add(v)
-                todo.extend(v.op.operands)
-        return False
-
-    def _join_copy(self, c: Copy) -> Record:
-        self.copied.add(c)
-        part, join, offset = c
-        op = join.op
-        assert op is not None
-        return self.copy(self._part(self.arrays.get(join), op, part, offset), self.arrays.get(part))
-
-    def _part(self, container: Array, op: Op, part: Value, offset: Dim) -> Array:
-        if isinstance(op.attrs, PadAttrs):
-            low, sizes = resolve(op.attrs.low, self.dims), resolve(part.shape, self.dims)
-            return container[tuple(slice(lo, lo + n) for lo, n in zip(low, sizes, strict=True))]
-        assert isinstance(op.attrs, ConcatAttrs)
-        axis = op.attrs.axis
-        index = [slice(None)] * container.ndim
-        start, size = resolve((offset, part.shape[axis]), self.dims)
-        index[axis] = slice(start, start + size)
-        return container[tuple(index)]
+        return self.moves.joins(stages)
 
     def after(self, stage: int) -> list[Record]:
         s = self.stages[stage]
@@ -328,7 +310,7 @@ class Plan:
         for carry in s.carries:
             if carry.final is not None:
                 buffers = self.carries[(stage, carry.name)]
-                out.append(self.copy(self.arrays.get(carry.final), buffers[steps % 2]))
+                out.append(self.moves.copy(self.arrays.get(carry.final), buffers[steps % 2]))
         return out
 
     def copies(self, stage: int, begin: int, end: int) -> list[Record]:
@@ -353,34 +335,12 @@ class Plan:
                 target, source = target[at], source[at]
             elif begin > 0:
                 continue
-            out.append(self.copy(target, source))
+            out.append(self.moves.copy(target, source))
         return out
 
     def _output_copies(self) -> list[Record]:
-        out = []
-        out += [self._join_copy(c) for c in self.code.memory.copies if c not in self.copied]
-        for v in self.code.memory.output_copies:
-            out.append(self.copy(self.arrays.outputs[self.code.outputs.index(v)], self.arrays.get(v)))
-        return out
-
-    def copy(self, target: Array, source: Array) -> Record:
-        shape = copy_shape(target, source)
-        if shape is None:
-            raise CompileError(f"llvm: cannot copy an array of shape {source.shape} in one piece")
-        at = len(self.tables.words)
-        self.tables.words += [0, 0, *shape]
-        assert len(self.tables.words) - at == WORDS
-        self.put(at, target)
-        self.put(at + 1, source)
-        self.keep.append(source)
-        return (self.code.copy, at)
-
-    def _has_inner_copies(self, stages: Sequence[int]) -> bool:
-        """Whether a stage of the gang reads a join into which a value of the same gang must be copied."""
-        written = {v for k in stages for v in self.stages[k].writes()}
-        reads = {v for k in stages for v in self.stages[k].reads()}
-        return any(self._reaches(written, part) and any(self._reaches({join}, v) for v in reads)
-                   for part, join, _ in self.code.memory.copies)
+        outputs = [(self.arrays.outputs[self.code.outputs.index(v)], v) for v in self.code.memory.output_copies]
+        return self.moves.rest() + [self.moves.copy(target, self.arrays.get(v)) for target, v in outputs]
 
     # --- a call -----------------------------------------------------------------------------------------------------
 
@@ -388,8 +348,8 @@ class Plan:
              known: Mapping[int, int] = NOTHING) -> list[Array]:
         """Write this call's addresses; returns the outputs: those ``given``, and fresh ones. All are C-contiguous.
         ``known`` are the addresses of arrays that live on from call to call, by `id`."""
-        outputs = [np.empty(s, np.float32) if g is None else g
-                   for s, g in zip(self.shapes, given or self.fresh, strict=True)]
+        outputs = [np.empty(s, dtype) if g is None else g
+                   for s, dtype, g in zip(self.shapes, self.dtypes, given or self.fresh, strict=True)]
         arrays: dict[str, Sequence[Array]] = {"in": inputs, "out": outputs}
         words = self.writable
         for (kind, k), places in self.patches:
@@ -407,7 +367,3 @@ class Plan:
 def plan_key(dims: Dims, threads: int) -> PlanKey:
     """Plans with one key can stand in for each other."""
     return (*sorted(dims.items()), ("threads", threads))
-
-
-def _lanes_ok(array: Array) -> bool:
-    return array.shape[-1] == 1 or array.strides[-1] == 4

@@ -20,7 +20,7 @@ IRType: TypeAlias = Any
 Function: TypeAlias = Any
 
 F32, F64 = ir.FloatType(), ir.DoubleType()
-I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 PTR, VOID = ir.PointerType(), ir.VoidType()
 
 

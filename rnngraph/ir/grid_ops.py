@@ -1,4 +1,4 @@
-"""Ops on grids: convolution, and what it becomes in a loop: zero padding and shifted rows.
+"""Ops on grids: convolution, and what it becomes: zero padding, shifted rows, windows of rows.
 
 Channels are the last axis. Spatial dims may be symbolic, as may be the zeros around them.
 """
@@ -12,6 +12,7 @@ from math import prod
 
 import numpy as np
 
+from rnngraph.errors import InputError
 from rnngraph.ir import dims as sizes
 from rnngraph.ir import typing as rules
 from rnngraph.ir.core import Op
@@ -48,6 +49,14 @@ class ShiftRowsAttrs(Attrs):
 
     by: int
     image: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsAttrs(Attrs):
+    """``size`` neighbouring rows are one, every ``stride`` rows."""
+
+    size: int
+    stride: int
 
 
 # --- conv -------------------------------------------------------------------------------------------------------
@@ -171,7 +180,41 @@ def _shift(_: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
     return (out.reshape(args[0].shape),)
 
 
+# --- windows ----------------------------------------------------------------------------------------------------
+
+
+def _windows_type(types: Types, a: WindowsAttrs) -> Types:
+    """x[..., N, C] -> [..., (N - size) // stride + 1, size * C]"""
+    rules.expect_count("windows", types, 1)
+    (x,) = types
+    if a.size < 1 or a.stride < 1:
+        raise rules.fail("windows", f"size and stride must be >= 1, got {a.size} and {a.stride}")
+    if x.rank < 2:
+        raise rules.fail("windows", f"expected rows of lanes, got {x}")
+    count = sizes.add(sizes.floordiv(sizes.sub(x.shape[-2], a.size), a.stride), 1)
+    if isinstance(count, int) and count < 1:
+        raise rules.fail("windows", f"a window of {a.size} rows is larger than {x}")
+    return (x.with_shape((*x.shape[:-2], count, sizes.mul(a.size, x.shape[-1]))),)
+
+
+def _windows(_: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
+    assert isinstance(op.attrs, WindowsAttrs)
+    (x,), size, stride = args, op.attrs.size, op.attrs.stride
+    if x.shape[-2] < size:
+        raise InputError(f"windows: a window of {size} rows is larger than the {x.shape[-2]} of its operand")
+    return (windows_of(np.ascontiguousarray(x), size, stride),)
+
+
+def windows_of(x: Array, size: int, stride: int) -> Array:
+    """The windows of an array whose rows stand side by side, as a view: windows overlap in memory."""
+    row, lane = x.strides[-2:]
+    shape = (*x.shape[:-2], (x.shape[-2] - size) // stride + 1, size * x.shape[-1])
+    return np.lib.stride_tricks.as_strided(x, shape, (*x.strides[:-2], row * stride, lane), writeable=False)
+
+
 CONV = OpDef("conv", lambda t, a, b: _conv_type(t, a), _conv, _conv_cost, ConvAttrs)
 PAD = OpDef("pad", lambda t, a, b: _pad_type(t, a), _pad, elementwise_cost(0.0), PadAttrs, frozenset({"move"}))
+WINDOWS = OpDef("windows", lambda t, a, b: _windows_type(t, a), _windows, elementwise_cost(0.0), WindowsAttrs,
+                frozenset({"move"}))
 SHIFT_ROWS = OpDef("shift_rows", lambda t, a, b: _shift_type(t, a), _shift, elementwise_cost(0.0), ShiftRowsAttrs,
                    frozenset({"move"}))

@@ -43,6 +43,7 @@ class MemoryPlan:
     placements: dict[Value, Placement] = field(default_factory=dict)
     copies: list[tuple[Value, Value, Dim]] = field(default_factory=list)  # (part, join, offset): written by a copy
     output_copies: list[Value] = field(default_factory=list)  # outputs that are copied from where they live
+    dense: set[Value] = field(default_factory=set)  # buffers without gaps: they are seen in other shapes
     lifetimes: dict[Value, tuple[int, int]] = field(default_factory=dict)
     gangs: list[Gang] = field(default_factory=list)
 
@@ -57,6 +58,7 @@ class _Planner:
         self.outputs = outputs
         self.plan = MemoryPlan()
         self.written = dict.fromkeys(v for s in schedule.stages for v in s.writes())
+        self.by_rows = {v for s in schedule.stages if not s.is_scan for v in s.writes()}
         self.joins = {i.results[0]: i for i in schedule.items if isinstance(i, Op) and i.name in JOINS}
         self.moves = {i.results[0]: i for i in schedule.items if isinstance(i, Op) and i.name not in JOINS}
 
@@ -73,6 +75,9 @@ class _Planner:
             placements.setdefault(v, Placement(Where.BUFFER))
         for v, op in self.moves.items():
             placements.setdefault(v, Placement(Where.VIEW, op.operands[0] if op.operands else None, op))
+        for op in self.moves.values():
+            if op.name == "windows" or (op.name == "reshape" and not is_foldable_reshape(op)):
+                self.plan.dense.update(self.roots(op.operands[0]))
         order = {v: k for k, v in enumerate(self.joins)}
         self.plan.copies.sort(key=lambda c: order[c[1]])  # a join may hold a view of an earlier one
         self.plan.gangs = find_gangs(self.schedule.items)
@@ -93,15 +98,21 @@ class _Planner:
             self.join(v, self.joins[v])
             return True
         op = self.moves.get(v)
-        if op is not None and op.name in _INVERTIBLE and (op.name != "reshape" or is_foldable_reshape(op)):
+        if op is not None and op.name in _INVERTIBLE and self.may_write(op, placement):
             if self.claim(op.operands[0], Placement(Where.INSIDE, v, op)):
                 self.plan.placements[v] = placement
                 return True
         return False
 
+    def may_write(self, op: Op, placement: Placement) -> bool:
+        """Whether the memory of a move's result can be written in the shape of its operand; an output is whole."""
+        return op.name != "reshape" or is_foldable_reshape(op) or placement.where is Where.OUTPUT
+
     def join(self, v: Value, op: Op) -> None:
-        if isinstance(op.attrs, PadAttrs):  # a buffer that starts as zeros; what is padded is copied into it
-            self.plan.copies.append((op.operands[0], v, 0))
+        if isinstance(op.attrs, PadAttrs):  # a buffer that starts as zeros; what is padded is written between them
+            part = op.operands[0]
+            if part not in self.by_rows or not self.claim(part, Placement(Where.INSIDE, v, op)):
+                self.plan.copies.append((part, v, 0))
             return
         assert isinstance(op.attrs, ConcatAttrs)
         at: Dim = 0

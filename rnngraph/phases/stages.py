@@ -18,7 +18,8 @@ from rnngraph.phases.instances import Leaf, Source, leaves_of, walk
 from rnngraph.phases.lanes import Unsupported, is_lanewise
 from rnngraph.phases.partition import Partition, partition
 
-VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const", "shift_rows", "iota", "size"})
+VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const", "shift_rows", "windows", "iota",
+                   "size"})
 JOINS = frozenset({"concat", "pad"})  # a buffer of its own, that others are copied or written into
 
 

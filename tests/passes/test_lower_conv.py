@@ -24,31 +24,42 @@ def test_a_convolution_alone() -> None:
   %y = conv %x, %k {SAME} : f32[B,5,1] <layer = a>
   return y = %y
 }}""", "lower-conv", f"""graph @main(%x: f32[B,5,2]) {{
-  %xp = pad %x {{low = [0, 0, 0], high = [0, 1, 0]}} : f32[B,6,2] <layer = a>
-  %l = shift_rows %xp {{by = -1, image = 6}} : f32[B,6,2] <layer = a>
-  %r = shift_rows %xp {{by = 1, image = 6}} : f32[B,6,2] <layer = a>
-  %taps = concat %l, %xp, %r {{axis = 2}} : f32[B,6,6] <layer = a>
   {KERNEL}
+  %xp = pad %x {{low = [0, 1, 0], high = [0, 1, 0]}} : f32[B,7,2] <layer = a>
+  %r = windows %xp {{size = 3, stride = 1}} : f32[B,5,6] <layer = a>
   %w = reshape %k {{shape = [6, 1]}} : f32[6,1] <layer = a>
-  %m = matmul %taps, %w : f32[B,6,1] <layer = a>
-  %y = slice %m {{axis = 1, start = 0, size = 5, step = 1}} : f32[B,5,1] <layer = a>
+  %y = matmul %r, %w : f32[B,5,1] <layer = a>
   return y = %y
-}}""", remarks=["applied: lower-conv: a: the convolution of f32[B,5,2] by f32[3,2,1] became one matmul"])
+}}""", remarks=["applied: lower-conv: a: the convolution of f32[B,5,2] by f32[3,2,1] became a matmul"])
 
 
-def test_strides_keep_every_nth_cell_and_valid_needs_no_padding() -> None:
+def test_taps_that_are_apart_are_slices_with_steps() -> None:
     assert_rewrites(f"""graph @main(%x: f32[T,B,7,2]) {{
   {KERNEL}
   %y = conv %x, %k {{strides = [2], low = [0], high = [0], dilation = [2], groups = 1}} : f32[T,B,2,1]
   return y = %y
 }}""", "lower-conv", f"""graph @main(%x: f32[T,B,7,2]) {{
-  %a = shift_rows %x {{by = 2, image = 7}} : f32[T,B,7,2]
-  %b = shift_rows %x {{by = 4, image = 7}} : f32[T,B,7,2]
-  %taps = concat %x, %a, %b {{axis = 3}} : f32[T,B,7,6]
   {KERNEL}
+  %a = slice %x {{axis = 2, start = 0, size = 2, step = 2}} : f32[T,B,2,2]
+  %b = slice %x {{axis = 2, start = 2, size = 2, step = 2}} : f32[T,B,2,2]
+  %c = slice %x {{axis = 2, start = 4, size = 2, step = 2}} : f32[T,B,2,2]
   %w = reshape %k {{shape = [6, 1]}} : f32[6,1]
-  %m = matmul %taps, %w : f32[T,B,7,1]
-  %y = slice %m {{axis = 2, start = 0, size = 2, step = 2}} : f32[T,B,2,1]
+  %taps = concat %a, %b, %c {{axis = 3}} : f32[T,B,2,6]
+  %y = matmul %taps, %w : f32[T,B,2,1]
+  return y = %y
+}}""")
+
+
+def test_a_stride_over_a_symbolic_size() -> None:
+    assert_rewrites(f"""graph @main(%x: f32[B,T,2]) {{
+  {KERNEL}
+  %y = conv %x, %k {{strides = [2], low = [0], high = [0], dilation = [1], groups = 1}} : f32[B,(T+1)//2-1,1]
+  return y = %y
+}}""", "lower-conv", f"""graph @main(%x: f32[B,T,2]) {{
+  {KERNEL}
+  %r = windows %x {{size = 3, stride = 2}} : f32[B,(T+1)//2-1,6]
+  %w = reshape %k {{shape = [6, 1]}} : f32[6,1]
+  %y = matmul %r, %w : f32[B,(T+1)//2-1,1]
   return y = %y
 }}""")
 

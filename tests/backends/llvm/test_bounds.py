@@ -11,7 +11,7 @@ import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from tests.phases.cells import CELLS, graph
 from tests.testing import random_inputs
 
 ROOT = Path(__file__).parents[3]
-SIZES = ((1, 1), (3, 2), (17, 1), (33, 3), (5, 9))
+SIZES = tuple({"batch": b, "time": t} for b, t in ((1, 1), (3, 2), (17, 1), (33, 3), (5, 9)))
 
 
 class Fenced:
@@ -63,7 +63,8 @@ def fenced_outputs(*, at_end: bool) -> Iterator[None]:
 
         @staticmethod
         def empty(shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
-            return Fenced(int(np.prod(shape)) * 4).array(tuple(shape), np.dtype(dtype), at_end=at_end)
+            kind = np.dtype(dtype)
+            return Fenced(int(np.prod(shape)) * kind.itemsize).array(tuple(shape), kind, at_end=at_end)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "np", Numpy())
@@ -82,9 +83,9 @@ def sweep(kinds: list[str], units: list[int], targets: list[str], modes: list[st
                         sweep_sizes(native(made, TARGETS[target], 2 if mode else 1))
 
 
-def sweep_sizes(run: Native) -> None:
-    for batch, time in SIZES:
-        inputs = random_inputs(run.graph, {"batch": batch, "time": time})
+def sweep_sizes(run: Native, sizes: Sequence[Mapping[str, int]] = SIZES) -> None:
+    for dims in sizes:
+        inputs = random_inputs(run.graph, dims)
         want = run(inputs)
         for at_end in (True, False):
             placed = {name: fenced(a, at_end=at_end) for name, a in inputs.items()}
