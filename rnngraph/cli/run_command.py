@@ -16,6 +16,7 @@ from rnngraph.backends.registry import TARGETS
 from rnngraph.cli.source import load_model, model_options, read_npy
 from rnngraph.errors import InputError
 from rnngraph.ir import Array
+from rnngraph.ir.dims import is_symbol
 from rnngraph.runtime.model import CompiledModel
 
 
@@ -79,7 +80,8 @@ def streamed(compiled: CompiledModel, arrays: Mapping[str, Array], steps: int) -
     plan = compiled.variant(stream=True).stream
     assert plan is not None
     time_steps = dims.pop(plan.time)
-    session, pieces = compiled.stream(dims=dims), list[tuple[Array, ...]]()
+    symbols = {s: n for s, n in dims.items() if is_symbol(s)}
+    session, pieces = compiled.stream(dims=symbols), list[tuple[Array, ...]]()
     for at in range(0, max(time_steps, 1), steps):
         now = [a if axis is None else np.take(a, range(at, min(at + steps, time_steps)), axis)
                for a, axis in zip(given, plan.inputs, strict=True)]

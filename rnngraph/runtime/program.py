@@ -75,7 +75,7 @@ class Program:
 
     def sized(self, dims: Dims) -> Dims:
         """``dims`` and the sizes that the graph computes from them; InputError when one is below 0."""
-        return {**dims, **{d: size_of(d, dims) for d in self.expressions}}
+        return dims if not self.expressions else {**dims, **{d: size_of(d, dims) for d in self.expressions}}
 
     def run(self, given: Sequence[object]) -> list[Array]:
         """Check the inputs (ordered as ``input_names``), run, return new arrays, ordered as ``output_names``."""

@@ -58,12 +58,13 @@ class Session:
         self._sizes: Dims = _sizes(program, batch, dims)
         self._names = program.input_names[: len(self._plan.inputs)]
         self._own = [k for k in range(len(self._names)) if k != self._plan.lengths]
-        self._one: Dims = {**self._sizes, self._plan.time: 1}
+        self._one = program.sized({**self._sizes, self._plan.time: 1})
         self._whole = [resolve(s.type.shape, self._one) for s in program.plan.specs[: len(self._names)]]
         self._single = [_without(shape, axis) for shape, axis in zip(self._whole, self._plan.inputs, strict=True)]
         self._lengths = self._plan.lengths
         self._bounded = program.plan.bounded
-        self._into = program.direct.run_into if isinstance(program.direct, WritesInto) else None
+        empty = 0 in self._one.values()  # of what is computed from the sizes: never a kernel's
+        self._into = program.direct.run_into if isinstance(program.direct, WritesInto) and not empty else None
         self._outputs = len(self._plan.axes)
         self._places = [s.output for s in self._plan.states]
         self._given = {} if initial_state is None else named_states(self._plan.states, self._sizes, initial_state)

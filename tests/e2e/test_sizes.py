@@ -176,4 +176,8 @@ def test_states_of_a_computed_batch() -> None:
     compiled = rg.compile(layer, Input(("batch", "time", 2, 3)))
     x = frames(3, 5, 2, 3)
     want = evaluate(trace(layer, Input(("batch", "time", 2, 3))), {"x": x}, float64=True)["y"]
-    np.testing.assert_allclose(compiled(x), want, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(one(compiled(x)), want, rtol=1e-5, atol=1e-5)
+    session = compiled.stream(dims={"batch": 3})
+    chunks = [one(session.feed(x[:, :2])), one(session.feed(x[:, 2:]))]
+    np.testing.assert_allclose(np.concatenate(chunks, 1), want, rtol=1e-5, atol=1e-5)
+    assert {n: a.shape for n, a in session.state.items()} == {"model/lstm.h": (6, 4), "model/lstm.c": (6, 4)}
