@@ -74,7 +74,7 @@ def test_a_bad_pipeline_says_the_column(cli: Cli, file: Path, pipeline: str, mes
 
 def test_bad_text_says_file_line_and_column(cli: Cli, tmp_path: Path) -> None:
     bad = tmp_path / "bad.rg"
-    bad.write_text(BEFORE.replace("tanh", "tan"))
+    bad.write_text(BEFORE.replace("tanh", "twist"))
     done = cli("opt", bad, "-p", "dce")
     assert done.code == 2
     assert f"{bad}:3:8: " in done.err
