@@ -77,8 +77,18 @@ class Inputs:
             finals = [ops.transpose(f, (1, 0, 2)) for f in finals]
         if not emit:
             return (finals[0], *finals)  # the first is not asked for
-        y = _stacked([r[0] for r in results], 1)  # [T, D, B, H]
-        return (ops.transpose(y, (2, 0, 1, 3)) if self.batch_first else y, *finals)
+        return (self._joined([r[0] for r in results]), *finals)
+
+    def _joined(self, ys: Sequence[Tensor]) -> Tensor:
+        """Y, [T, D, B, H] or, of layout 1, [B, T, D, H].
+
+        The directions stand side by side in the features first: exporters bring Y into that form again, what they add
+        cancels out, and the passes that merge directions and layers see their concat.
+        """
+        steps, batch, _ = ys[0].shape
+        wide = ops.concat(list(ys), 2) if len(ys) > 1 else ys[0]
+        y = ops.reshape(wide, (steps, batch, len(ys), self.size))
+        return ops.transpose(y, (1, 0, 2, 3) if self.batch_first else (0, 2, 1, 3))
 
     def _direction(self, d: int, cell: OnnxCell, emit: bool) -> tuple[Tensor, list[Tensor]]:
         b, states = active().builder, States.of(cell)
