@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 from rnngraph.errors import ImportModelError
 from rnngraph.nn import Input, Layer
 
-Inputs: TypeAlias = Input | Sequence[Input] | Mapping[str, Input] | None
+Given: TypeAlias = Input | Sequence[Input] | None  # of a sequence its elements, of an absent optional None
+Inputs: TypeAlias = Input | Sequence[Input] | Mapping[str, Given] | None
 _SUFFIXES = {".onnx": "onnx", ".h5": "keras", ".hdf5": "keras", ".keras": "keras", ".json": "mxnet", ".pt2": "torch"}
 _LIBRARIES = {"onnx": "onnx", "keras": "keras", "tf_keras": "keras", "torch": "torch"}  # package of the class
 
@@ -36,7 +37,7 @@ def load(model: object, inputs: Inputs = None, example_inputs: Sequence[Any] | N
     return layer
 
 
-def input_list(inputs: Inputs) -> dict[str | int, Input]:
+def input_list(inputs: Inputs) -> dict[str | int, Given]:
     """What the caller says of inputs, by name or by place."""
     if inputs is None:
         return {}

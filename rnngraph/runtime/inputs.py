@@ -41,6 +41,8 @@ class InputSpec:
                              f"got something that is no array: {e}") from e
         if array.dtype.newbyteorder("=") == want:
             return array if array.dtype.isnative and array.flags.aligned else array.astype(want, order="C")
+        if self.type.dtype.name == "bf16" and array.dtype.name == "bfloat16":
+            return array.astype(want)  # of ml_dtypes; numpy has none of its own, so here they are held as float32
         if isinstance(given, list | tuple) and not array.size:
             return array.astype(want)  # an empty list has no dtype
         if self.type.dtype.kind == "int" and array.dtype.kind in "iu":

@@ -64,6 +64,8 @@ class SpecializedModel(CompiledModel):
 
     @property
     def output_names(self) -> tuple[str, ...]:
+        if self._last is not None:  # a sequence has as many outputs as elements
+            return self._last.output_names
         return tuple(self._foreign_outputs.get(n, n) for n in self._outputs)
 
     @property

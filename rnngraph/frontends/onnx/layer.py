@@ -11,11 +11,12 @@ from rnngraph.errors import ImportModelError, ShapeError
 from rnngraph.frontends.imported import ImportedModel, Names, identifiers
 from rnngraph.frontends.known import Known
 from rnngraph.frontends.load import input_list
+from rnngraph.frontends.onnx.boundary import Parts, elements, flat_outputs, untold
 from rnngraph.frontends.onnx.ops import register
 from rnngraph.frontends.onnx.proto import Graph, ValueInfo
 from rnngraph.frontends.onnx.reader import read
 from rnngraph.frontends.onnx.registry import Item
-from rnngraph.frontends.onnx.walker import Walker, tensor_of
+from rnngraph.frontends.onnx.walker import Walker
 from rnngraph.ir import DTYPES, Array, Dim
 from rnngraph.ir.dims import substitute
 from rnngraph.nn import Input
@@ -26,34 +27,38 @@ class OnnxModel(ImportedModel):
     """An ONNX graph: each call walks it and emits its ops, which carry the names of its nodes."""
 
     def __init__(self, graph: Graph, infos: Sequence[ValueInfo], inputs: Sequence[Input], outputs: Sequence[str],
-                 names: Names, values: Mapping[str, Array]) -> None:
+                 names: Names, values: Mapping[str, Array], parts: Mapping[str, Parts]) -> None:
         super().__init__(inputs, outputs, names=names)
         self.graph = graph
         self.infos = list(infos)
         self.values = dict(values)
+        self.parts = dict(parts)
+        self._outputs = tuple(outputs)
 
     def call(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         given: dict[str, Item] = dict(zip((x.name for x in self.inputs), inputs, strict=True))
         given |= {name: Known(array) for name, array in self.values.items()}
         own = {foreign: graph_name for graph_name, foreign in self.names.inputs.items()}
-        items = Walker().run(self.graph, {i.name: given[own.get(i.name, i.name)] for i in self.infos})
-        outputs = [tensor_of(i) for i in items]
-        if missing := [o.name for o, t in zip(self.graph.outputs, outputs, strict=True) if t is None]:
-            raise ImportModelError(f"output {missing[0]!r} has no value")
-        return tuple(t for t in outputs if t is not None)
+        items = Walker().run(self.graph, {i.name: self.parts[i.name].item(given) if i.name in self.parts else
+                                          given[own.get(i.name, i.name)] for i in self.infos})
+        outputs = flat_outputs(self._outputs, items)
+        self.output_names = tuple(outputs)  # how many elements a sequence has is known only now
+        return tuple(outputs.values())
 
     def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, Dim]) -> Self:
         known = dict(sizes)
         inputs = [Input(tuple(substitute(d, known) for d in x.shape), x.dtype, x.name)
                   for x in self.inputs if x.name not in values]
-        return type(self)(self.graph, self.infos, inputs, self.output_names, self.names,
-                          {**self.values, **{n: np.asarray(a) for n, a in values.items()}})
+        return type(self)(self.graph, self.infos, inputs, self._outputs, self.names,
+                          {**self.values, **{n: np.asarray(a) for n, a in values.items()}}, self.parts)
 
 
 def load(source: object, inputs: Any = None, example_inputs: Sequence[Any] | None = None) -> OnnxModel:
     """The layer of an .onnx file (path) or an onnx.ModelProto.
 
-    inputs  `rnngraph.Input`s by name or by place, for those whose shape the file does not tell, or to say more
+    inputs  `rnngraph.Input`s by name or by place, for those whose shape the file does not tell, or to say more; for a
+            sequence ``x`` a list of them, which become the inputs ``x.0``, ``x.1``, ...; for an optional what it holds,
+            or None
     Raises ImportModelError for files that are broken or not supported, MissingExtraError without the package onnx.
     """
     graph = read(source)
@@ -62,11 +67,25 @@ def load(source: object, inputs: Any = None, example_inputs: Sequence[Any] | Non
     outputs = identifiers((o.name for o in graph.outputs), "y")
     given = input_list(inputs)
     symbols = _symbols(graph, names)
-    made = [_input(i, names[i.name], given.get(i.name, given.get(at)), symbols) for at, i in enumerate(graph.inputs)]
+    made: list[Input] = []
+    parts: dict[str, Parts] = {}
+    for at, info in enumerate(graph.inputs):
+        name = names[info.name]
+        key = info.name if info.name in given else at
+        if info.kind == "tensor":
+            said = given.get(key)
+            if said is not None and not isinstance(said, Input):
+                raise ImportModelError(f"input {info.name!r}: expected an Input of inputs=, got {said!r}")
+            made.append(_input(info, name, said, symbols))
+        elif key not in given:
+            raise untold(info)
+        else:
+            parts[info.name], found = elements(info, name, given[key], lambda i, n, e: _input(i, n, e, symbols))
+            made += found
     if unknown := [n for n in given if isinstance(n, str) and n not in names]:
         raise ImportModelError(f"inputs: the model has no input {unknown[0]!r}; it has {list(names)}")
     foreign = Names(*({n: name for name, n in table.items() if n != name} for table in (names, outputs)))
-    return OnnxModel(graph, graph.inputs, made, list(outputs.values()), foreign, {}).settled()
+    return OnnxModel(graph, graph.inputs, made, list(outputs.values()), foreign, {}, parts).settled()
 
 
 def _symbols(graph: Graph, names: Mapping[str, str]) -> dict[tuple[str, int], str]:

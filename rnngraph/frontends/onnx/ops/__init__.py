@@ -18,6 +18,7 @@ FAMILIES = (
     "quantization",
     "recurrent",
     "reductions",
+    "sequences",
     "shape_values",
 )
 
