@@ -37,8 +37,18 @@ def load(model: object, inputs: Inputs = None, example_inputs: Sequence[Any] | N
     return layer
 
 
-def input_list(inputs: Inputs) -> dict[str | int, Given]:
-    """What the caller says of inputs, by name or by place."""
+def input_list(inputs: Inputs) -> dict[str | int, Input]:
+    """What the caller says of inputs, by name or by place; ImportModelError for what is no Input."""
+    found: dict[str | int, Input] = {}
+    for key, said in given_list(inputs).items():
+        if not isinstance(said, Input):
+            raise ImportModelError(f"inputs: expected an Input for input {key!r}, got {said!r}")
+        found[key] = said
+    return found
+
+
+def given_list(inputs: Inputs) -> dict[str | int, Given]:
+    """As `input_list`, with lists for sequences and None for optionals without an element."""
     if inputs is None:
         return {}
     if isinstance(inputs, Input):

@@ -34,7 +34,7 @@ def op_types(nodes: Any) -> Iterator[str]:
 def cases() -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the cases of other ops overflow on purpose while they are built
-        found = load_model_tests(kind="node")
+        found: list[Any] = list(load_model_tests(kind="node"))
     return {c.name: c for c in found if RECURRENT & {*op_types(c.model.graph.node), *(
         t for f in c.model.functions for t in op_types(f.node))}}
 

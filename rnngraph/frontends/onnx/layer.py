@@ -10,7 +10,7 @@ import numpy as np
 from rnngraph.errors import ImportModelError, ShapeError
 from rnngraph.frontends.imported import ImportedModel, Names, identifiers
 from rnngraph.frontends.known import Known
-from rnngraph.frontends.load import input_list
+from rnngraph.frontends.load import given_list
 from rnngraph.frontends.onnx.boundary import Parts, elements, flat_outputs, untold
 from rnngraph.frontends.onnx.ops import register
 from rnngraph.frontends.onnx.proto import Graph, ValueInfo
@@ -65,7 +65,7 @@ def load(source: object, inputs: Any = None, example_inputs: Sequence[Any] | Non
     register()
     names = identifiers(i.name for i in graph.inputs)
     outputs = identifiers((o.name for o in graph.outputs), "y")
-    given = input_list(inputs)
+    given = given_list(inputs)
     symbols = _symbols(graph, names)
     made: list[Input] = []
     parts: dict[str, Parts] = {}
