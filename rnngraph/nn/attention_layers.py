@@ -190,7 +190,9 @@ class MultiHeadAttention(Layer):
         if keep is None:
             weights = ops.softmax(scores, -1)
         else:
-            weights = ops.where(keep, ops.softmax(ops.where(keep, scores, -1e9), -1), 0.0)
+            weights = ops.softmax(ops.where(keep, scores, -1e9), -1)
+            if self.dropout or return_attention_scores:  # Keras's other path: a row that sees nothing is 0, not a mean
+                weights = ops.where(keep, weights, 0.0)
         out = ops.einsum("bqhk,hko->bqo", ops.einsum("bhqv,bvhk->bqhk", weights, v), self._weights["output_kernel"])
         out = out + self._weights["output_bias"] if self.use_bias else out
         return (out, weights) if return_attention_scores else out

@@ -172,6 +172,7 @@ class Builder:
         graph = _Graph(self, c, top)
         inputs = [graph.inputs[r.layer] for r in references(c, c.get("input_layers")) if r.layer in graph.inputs]
         wanted = references(c, c.get("output_layers"))
+        graph.count([*wanted, *(r for *_, call in graph.calls for r in call.references())])
         graph.run()
         model = nn.Model(inputs, [graph.find(r) for r in wanted], name=identifier(c.name))
         model.output_names = list(identifiers([f"{r.layer}:{i}" if [w.layer for w in wanted].count(r.layer) > 1
@@ -187,6 +188,7 @@ class _Graph:
         self.inputs: dict[str, Input] = {}
         self.parts: list[Part] = []
         self.functions: dict[str, Callable[..., Any]] = {}
+        self.offsets: dict[str, int] = {}  # of layers that are models
         self.calls: list[tuple[str, int, Call]] = []
         self.results: dict[tuple[str, int], list[Tensor]] = {}
         entries = layers_of(c)
@@ -210,10 +212,18 @@ class _Graph:
             else:
                 place = f"layers/{count.name(snake_case(one.class_name))}"
                 layer = builder.layer(one)
+                if one.class_name in MODELS:
+                    self.offsets[one.name] = -len(calls_of(one))
                 layer.layer.name = name
                 self.parts.append(Part(one.name, place, layer))
                 self.functions[one.name] = layer.layer
             self.calls += [(one.name, i, call) for i, call in enumerate(calls_of(one))]
+
+    def count(self, found: Sequence[Reference]) -> None:
+        """See from all references at which number the calls of models begin."""
+        for name, calls in self.offsets.items():
+            last = max((r.node for r in found if r.layer == name), default=0)
+            self.offsets[name] = max(0, last + 1 + calls)
 
     def run(self) -> None:
         """Make all calls; ImportModelError where they wait for each other."""
@@ -221,7 +231,7 @@ class _Graph:
         while left:
             waiting = []
             for name, number, call in left:
-                if all((r.layer, r.node) in self.results for r in call.references()):
+                if all(self._call(r) in self.results for r in call.references()):
                     result = self._apply(name, call)
                     self.results[name, number] = list(result) if isinstance(result, tuple) else [result]
                 else:
@@ -231,8 +241,12 @@ class _Graph:
                                        "other, or for layers that are not there")
             left = waiting
 
+    def _call(self, reference: Reference) -> tuple[str, int]:
+        """Which call a reference means: Keras counts a model's own, which is not in the file, as its first."""
+        return reference.layer, reference.node - self.offsets.get(reference.layer, 0)
+
     def find(self, reference: Reference) -> Tensor:
-        found = self.results.get((reference.layer, reference.node), [])
+        found = self.results.get(self._call(reference), [])
         if reference.tensor >= len(found):
             raise self.config.fail(f"layer {reference.layer[:80]!r} has no output {reference.tensor} of call "
                                    f"{reference.node}")
@@ -245,6 +259,8 @@ class _Graph:
             (x, *states), *rest = args  # Keras 2 has the initial states behind the input
             args = [x, *rest]
             kwargs = {**kwargs, **({"initial_state": states} if states else {})}
+        if not isinstance(function, nn.RNN | nn.Bidirectional) and isinstance(function, Layer):
+            args, kwargs = _masked(args, dict(kwargs))
         return function(*args, **self._known(name, function, kwargs))
 
     def _known(self, name: str, function: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,6 +280,25 @@ class _Graph:
             raise ImportModelError(f"layer {name!r} is called with {odd[0]}={str(given[odd[0]])[:60]}, which is not "
                                    "supported")
         return {k: v for k, v in given.items() if k in known}
+
+
+def _masked(args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The call with the masks that it is given where ours are: with the tensors."""
+    mask = kwargs.pop("mask", None)
+    if isinstance(mask, Tensor) and args and isinstance(args[0], Tensor):
+        args = [operations.with_mask(args[0], mask), *args[1:]]
+    elif isinstance(mask, list) and args and isinstance(args[0], list):
+        pairs = zip(args[0], mask, strict=True)
+        args = [[x if m is None else operations.with_mask(x, m) for x, m in pairs], *args[1:]]
+    elif mask is not None:
+        kwargs["mask"] = mask
+    for i, name in enumerate(("query", "value", "key")):
+        given = kwargs.pop(f"{name}_mask", None)
+        if given is not None and i < len(args):
+            args = [operations.with_mask(a, given) if i == k else a for k, a in enumerate(args)]
+        elif given is not None and name in kwargs:
+            kwargs[name] = operations.with_mask(kwargs[name], given)
+    return args, kwargs
 
 
 def _inside(part: Part, c: Config) -> Iterator[Variables]:

@@ -6,27 +6,35 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rnngraph.frontends.keras.config import Config
+from rnngraph.ir import make_op
+from rnngraph.ir.ops import RESHAPE, ReshapeAttrs
 from rnngraph.nn import ops
 from rnngraph.nn.activations import ACTIVATIONS
-from rnngraph.nn.tensor import Tensor, composable
+from rnngraph.nn.context import active
+from rnngraph.nn.tensor import Tensor, composable, wrap
 
 BINARY: dict[str, Callable[..., Any]] = {
     "Add": lambda a, b: a + b, "Subtract": lambda a, b: a - b, "Multiply": lambda a, b: a * b,
     "TrueDivide": lambda a, b: a / b, "Divide": lambda a, b: a / b, "Power": lambda a, b: a**b,
-    "Maximum": ops.maximum, "Minimum": ops.minimum, "Matmul": lambda a, b: a @ b}
+    "Maximum": ops.maximum, "Minimum": ops.minimum, "Matmul": lambda a, b: a @ b, "Equal": ops.equal,
+    "NotEqual": ops.not_equal, "Greater": lambda a, b: a > b, "GreaterEqual": lambda a, b: a >= b,
+    "Less": lambda a, b: a < b, "LessEqual": lambda a, b: a <= b, "LogicalAnd": ops.logical_and,
+    "LogicalOr": ops.logical_or}
 UNARY: dict[str, Callable[..., Any]] = {
     "Absolute": ops.abs, "Abs": ops.abs, "Exp": ops.exp, "Log": ops.log, "Sqrt": ops.sqrt, "Square": ops.square,
-    "Negative": lambda x: -x, "Sign": ops.sign, "Floor": ops.floor,
+    "Negative": lambda x: -x, "Sign": ops.sign, "Floor": ops.floor, "LogicalNot": ops.logical_not,
     **{"".join(word.title() for word in name.split("_")): f for name, f in ACTIVATIONS.items()
        if name in ("relu", "relu6", "sigmoid", "tanh", "silu", "softplus", "softsign", "selu", "hard_sigmoid")}}
-REDUCTIONS: dict[str, Callable[..., Any]] = {"Mean": ops.mean, "Sum": ops.sum, "Max": ops.max, "Min": ops.min}
+REDUCTIONS: dict[str, Callable[..., Any]] = {"Mean": ops.mean, "Sum": ops.sum, "Max": ops.max, "Min": ops.min,
+                                            "Any": ops.any, "All": ops.all}
 KNOWN = (*BINARY, *UNARY, *REDUCTIONS, "Concatenate", "Reshape", "Transpose", "ExpandDims", "Squeeze", "Softmax",
-         "GetItem")
+         "GetItem", "ZerosLike", "OnesLike")
 
 
 def is_operation(c: Config) -> bool:
     """In HDF5 files classes have no module; a layer's config has more than an operation's."""
-    return ".ops" in c.module or (not c.module and c.class_name in KNOWN and not {"trainable", "dtype"} & set(c.values))
+    bare = not c.module and c.keras >= 3 and "trainable" not in c.values
+    return ".ops" in c.module or (bare and c.class_name in KNOWN)
 
 
 def function(c: Config) -> Callable[..., Any]:
@@ -56,10 +64,32 @@ def function(c: Config) -> Callable[..., Any]:
         order = c.get("axes", None)
         c.done()
         return lambda x: ops.transpose(x, order or list(range(x.rank))[::-1])
+    if name in ("ZerosLike", "OnesLike"):
+        dtype = c.get("dtype", None)
+        c.used.add("dtype")
+        return lambda x: _filled(x, float(name == "OnesLike"), dtype == "bool")
     if name == "GetItem":
         c.done()
         return lambda x, key: x[tuple(key) if isinstance(key, list) else key]
     raise c.fail(f"this operation is not supported; known are {', '.join(KNOWN)}")
+
+
+@composable
+def with_mask(x: Tensor, mask: Tensor) -> Tensor:
+    """x, and behind it ``mask`` is its mask, whatever masks other uses of x have."""
+    trace = active()
+    if trace.time_masks.get(x.value()) is mask.value():
+        return x
+    op = make_op(RESHAPE, (x.value(),), ReshapeAttrs(x.shape), layer=trace.builder.layer)
+    own = wrap(trace.builder.insert(op).results[0])
+    trace.time_masks[own.value()] = mask.value()
+    return own
+
+
+@composable
+def _filled(x: Tensor, value: float, flags: bool) -> Tensor:
+    out = ops.cast(ops.zeros_like(x), "f32") + value
+    return out > 0.5 if flags else ops.cast(out, x.dtype)
 
 
 @composable

@@ -101,13 +101,10 @@ def options(c: Config) -> SequenceOptions:
 
 
 def layer_with(c: Config, cell: Cell, variables: tuple[Variables, ...]) -> Made:
-    """The recurrent layer around a cell. Keras 3 keeps the states of a stateful layer among its weights."""
-    given = options(c)
+    """The recurrent layer around a cell."""
     c.get("unroll", False)  # straight-line code computes the same
-    layer = RNN(cell, **given)
-    kept = (Variables("", ("",) * len(cell.states.names), tuple(range(len(cell.states.names)))),) if (
-        given["stateful"] and c.keras >= 3 and not isinstance(cell, nn.ConvLSTMCell)) else ()
-    return Made(layer, (*kept, *inside(variables, "cell", "")))
+    layer = RNN(cell, **options(c))
+    return Made(layer, inside(variables, "cell", ""))
 
 
 def recurrent(make: Callable[[Config], tuple[Cell, tuple[Variables, ...]]]) -> Callable[[Config], Made]:
