@@ -100,7 +100,7 @@ class ImportedModel(Layer):
         Files often name the batch of each input by itself. A call in which such sizes differ is an InputError.
         """
         model = self
-        for _ in range(len({s for x in self.inputs for d in x.shape for s in dims.symbols_of(d)}) - 1):
+        for _ in {s for x in self.inputs for d in x.shape for s in dims.symbols_of(d)}:  # each may fall away once
             try:
                 with activate(Trace(Graph("sizes"), Options())) as trace:
                     model.run(*(Traced(trace, trace.graph.add_input(x.type, x.name)) for x in model.inputs))

@@ -23,9 +23,9 @@ def read_onnx(path: Path) -> None:
         except NeedsValue as e:
             types = {x.name: x.type for x in model.inputs if x.name in e.names}
             model = model.specialized({n: np.zeros([d if isinstance(d, int) and d < 9 else 2 for d in t.shape],
-                                                   t.dtype.numpy) for n, t in types.items()}, {})
+                                                   t.dtype.numpy) for n, t in types.items()}, {}).settled()
         except NeedsSize as e:
-            model = model.specialized({}, dict.fromkeys(e.symbols, 2))
+            model = model.specialized({}, dict.fromkeys(e.symbols, 2)).settled()
 
 
 def targets() -> dict[str, Target]:

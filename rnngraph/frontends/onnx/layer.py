@@ -62,6 +62,8 @@ def load(source: object, inputs: Any = None, example_inputs: Sequence[Any] | Non
     Raises ImportModelError for files that are broken or not supported, MissingExtraError without the package onnx.
     """
     graph = read(source)
+    if not graph.outputs:
+        raise ImportModelError("the model has no outputs")
     register()
     names = identifiers(i.name for i in graph.inputs)
     outputs = identifiers((o.name for o in graph.outputs), "y")
