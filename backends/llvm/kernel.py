@@ -113,7 +113,7 @@ class NativeKernel:
             if free:
                 self.plans.move_to_end(key)
                 return free.pop()
-        return Plan(self.code, dict(dims), threads, self.machine)
+        return Plan(self.code, dims, threads, self.machine)
 
     def give(self, plan: Plan) -> None:
         with self.lock:

@@ -25,6 +25,7 @@ from rnngraph.backends.llvm.words import Words
 from rnngraph.errors import CompileError
 from rnngraph.ir import BOOL, F32, Array, Dims, Value, resolve
 from rnngraph.ir.ops import ConstAttrs
+from rnngraph.ir.types import Sizes
 from rnngraph.phases.instances import Source
 from rnngraph.phases.memory import MemoryPlan
 from rnngraph.phases.stages import Carry, Schedule, Stage
@@ -61,7 +62,7 @@ class Plan:
     def __init__(self, code: SegmentCode, dims: Dims, threads: int, machine: Machine) -> None:
         self.key = plan_key(dims, threads)
         self.code = code
-        self.dims = dims
+        self.dims = dict(dims)
         self.threads = threads  # at most; what the schedule uses, once it is made
         self.stages: Sequence[Stage] = code.schedule.stages
         self.arrays = Arrays(code.memory, code.inputs, code.outputs, dims, margins(self.stages))
@@ -366,4 +367,5 @@ class Plan:
 
 def plan_key(dims: Dims, threads: int) -> PlanKey:
     """Plans with one key can stand in for each other."""
-    return (*sorted(dims.items()), ("threads", threads))
+    known = dims.key if type(dims) is Sizes else sorted(dims.items())
+    return (*known, ("threads", threads))

@@ -17,6 +17,16 @@ Shape: TypeAlias = tuple[Dim, ...]
 Dims: TypeAlias = dict[str, int]  # what symbols, and sizes computed from them, stand for in one call
 
 
+class Sizes(dict[str, int]):
+    """The sizes of one call whose graph computes sizes from those of symbols; do not change it. ``key`` says all."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, symbols: Dims, computed: Dims) -> None:
+        super().__init__({**symbols, **computed})
+        self.key = tuple(sorted(symbols.items()))
+
+
 @dataclass(frozen=True, slots=True)
 class DType:
     """An element type; ``numpy`` is how the reference holds it (bf16 is held as rounded float32)."""
@@ -113,9 +123,10 @@ def resolve(shape: Shape, dims: Dims) -> tuple[int, ...]:
 def size_of(dim: Dim, dims: Dims) -> int:
     """The size of one dim, as `resolve`."""
     size = evaluate(dim, dims)
-    if size < 0:
+    if not 0 <= size <= MAX_DIM:
         known = ", ".join(f"{s} = {n}" for s, n in dims.items() if isinstance(dim, str) and s in dim)
-        raise InputError(f"the size {dim} is {size} where {known}; give longer inputs")
+        advice = "give longer inputs" if size < 0 else "a size is at most 2**48"
+        raise InputError(f"the size {dim} is {size} where {known}; {advice}")
     return size
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from rnngraph.ir import Array, Dims, Graph, Value, evaluate
 from rnngraph.ir.sizes import expressions
-from rnngraph.ir.types import size_of
+from rnngraph.ir.types import Sizes, size_of
 from rnngraph.report import Report
 from rnngraph.runtime.inputs import InputPlan
 from rnngraph.runtime.segments import Segment, constant_of
@@ -50,6 +50,7 @@ class Program:
         self.kept: tuple[str, ...] = ()  # the states of stateful layers, by the names of their outputs
         self.plan = plan or InputPlan(graph)  # of the traced graph, whose layers are the user's
         self.expressions = tuple(dict.fromkeys((*self.plan.computed, *expressions(graph))))
+        self._sized: tuple[Dims, Sizes] | None = None  # of the call before
         self.input_names = graph.input_names
         self.output_names = graph.output_names
         slots: dict[Value, int] = {v: i for i, v in enumerate(graph.inputs)}
@@ -75,7 +76,12 @@ class Program:
 
     def sized(self, dims: Dims) -> Dims:
         """``dims`` and the sizes that the graph computes from them; InputError when one is below 0."""
-        return dims if not self.expressions else {**dims, **{d: size_of(d, dims) for d in self.expressions}}
+        if not self.expressions:
+            return dims
+        known = self._sized
+        if known is None or known[0] != dims:
+            known = self._sized = (dims, Sizes(dims, {d: size_of(d, dims) for d in self.expressions}))
+        return known[1]
 
     def run(self, given: Sequence[object]) -> list[Array]:
         """Check the inputs (ordered as ``input_names``), run, return new arrays, ordered as ``output_names``."""

@@ -148,6 +148,8 @@ def test_types_evaluate_their_dims() -> None:
     assert numel(shape, {"B": 2, "T": 3}) == 56
     with pytest.raises(InputError, match=r"the size T-4 is -1 where T = 3; give longer inputs"):
         resolve(("T-4",), {"T": 3})
+    with pytest.raises(InputError, match=r"the size T\*T is 100000000000000000000 where .*; a size is at most 2\*\*48"):
+        resolve(("T*T",), {"T": 10**10})
     with pytest.raises(ShapeError, match="symbol 'S' in the size S\\+1 is bound by no input"):
         resolve(("S+1",), {"T": 3})
 
