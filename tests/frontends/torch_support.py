@@ -10,7 +10,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 import rnngraph as rg
-from rnngraph.ir import Array
+from rnngraph.ir import Array, Graph, evaluate
 from rnngraph.runtime.model import CompiledModel
 
 TOLERANCE = 1e-5  # of the scale of what is expected
@@ -49,6 +49,21 @@ def same(compiled: CompiledModel, module: torch.nn.Module, *inputs: Any, toleran
     assert len(results) == len(want)
     for g, w in zip(results, want, strict=True):
         close(g, w, tolerance)
+
+
+def check_graph(module: torch.nn.Module, example: Sequence[Any], *calls: Sequence[Any]) -> Graph:
+    """As `check`, by the reference evaluation of the traced graph: for what is about the reading alone."""
+    layer = rg.from_torch(module.eval(), tuple(example))
+    graph = rg.trace(layer, layer.inputs)
+    for inputs in (example, *calls):
+        with torch.no_grad():
+            want = flat(module(*inputs))
+        with np.errstate(all="ignore"):
+            arrays = dict(zip(graph.input_names, (t.numpy() for t in flat(inputs)), strict=True))
+            got = evaluate(graph, arrays).values()
+        for g, w in zip(got, want, strict=True):
+            close(g, w)
+    return graph
 
 
 def check(module: torch.nn.Module, example: Sequence[Any], *calls: Sequence[Any],

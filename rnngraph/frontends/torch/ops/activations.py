@@ -98,7 +98,20 @@ def glu(node: Node, self: Tensor, dim: int = -1) -> Tensor:
     return a * ops.sigmoid(b)
 
 
-@handler("aten.softmax", "aten._softmax", "aten._safe_softmax", each_step=True)
+def safe_softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """softmax, zero where all of a row is minus infinity, as PyTorch's attention has it."""
+    top = ops.max(x, dim, keepdims=True)
+    e = ops.exp(x - ops.where(ops.equal(top, -math.inf), 0.0, top))
+    total = ops.sum(e, dim, keepdims=True)
+    return e / ops.where(ops.equal(total, 0.0), 1.0, total)
+
+
+@handler("aten._safe_softmax")
+def safe(node: Node, self: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
+    return safe_softmax(self if dtype is None else ops.cast(self, dtype), dim)
+
+
+@handler("aten.softmax", "aten._softmax", each_step=True)
 def softmax(node: Node, self: Tensor, dim: int, dtype: DType | None = None, half_to_float: bool = False) -> Tensor:
     return ops.softmax(self if dtype is None else ops.cast(self, dtype), dim)
 

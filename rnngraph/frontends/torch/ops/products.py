@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from rnngraph.errors import ImportModelError, ShapeError
+from rnngraph.frontends.torch.ops.activations import safe_softmax
 from rnngraph.frontends.torch.ops.elementwise import truth
 from rnngraph.frontends.torch.program import Node
 from rnngraph.frontends.torch.registry import handler
@@ -103,4 +104,4 @@ def attention(node: Node, query: Tensor, key: Tensor, value: Tensor, attn_mask: 
     if attn_mask is not None:
         scores = (ops.where(truth(attn_mask), scores, -math.inf) if attn_mask.dtype is BOOL
                   else scores + (attn_mask if attn_mask.dtype is scores.dtype else ops.cast(attn_mask, F32)))
-    return product(ops.softmax(scores), value)
+    return product(ops.softmax(scores) if attn_mask is None else safe_softmax(scores), value)
