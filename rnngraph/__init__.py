@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from rnngraph.frontends.keras import from_keras
     from rnngraph.frontends.onnx import load as from_onnx
     from rnngraph.frontends.torch import from_torch
+    from rnngraph.frontends.torch.state import load_state_dict
     from rnngraph.nn import Input, Sequential, scan, trace, while_loop
     from rnngraph.report import Report
     from rnngraph.runtime.model import CompiledModel
 
 __all__ = ["CompiledModel", "Input", "Report", "Sequential", "__version__", "backends", "compile", "data", "errors",
-           "from_keras", "from_onnx", "from_torch", "ir", "nn", "passes", "scan", "trace", "weights", "while_loop"]
+           "from_keras", "from_onnx", "from_torch", "ir", "load_state_dict", "nn", "passes", "scan", "trace", "weights",
+           "while_loop"]
 
 _MODULES = ("backends", "data", "errors", "ir", "nn", "passes", "weights")
 _NAMES = {
@@ -33,6 +35,7 @@ _NAMES = {
     "from_keras": "rnngraph.frontends.keras",
     "from_onnx": "rnngraph.frontends.onnx:load",
     "from_torch": "rnngraph.frontends.torch",
+    "load_state_dict": "rnngraph.frontends.torch.state",
     "Input": "rnngraph.nn",
     "Sequential": "rnngraph.nn",
     "scan": "rnngraph.nn",

@@ -1,4 +1,7 @@
-"""Files of named arrays: safetensors and npz (read, written), HDF5 and MXNet's .params (read). Nothing is unpickled."""
+"""Files of named arrays: safetensors and npz (read, written), HDF5, MXNet's .params and PyTorch's .pt (read).
+
+Nothing is unpickled: of a checkpoint's pickle only the description of its tensors is read.
+"""
 
 from __future__ import annotations
 

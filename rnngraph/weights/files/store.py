@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -12,14 +13,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rnngraph.errors import ImportModelError
-from rnngraph.weights.files import hdf5, mxnet, npz, safetensors
+from rnngraph.weights.files import hdf5, mxnet, npz, safetensors, torch
 from rnngraph.weights.gates import Array
 
 SUFFIXES = (".safetensors", ".npz")
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """The arrays of a .safetensors, an .npz, an HDF5 file or a .params of MXNet, by name; the content decides which.
+    """The arrays of a .safetensors, an .npz, an HDF5 file, a .params of MXNet or a checkpoint of PyTorch (.pt, .pth),
+    by name; the content decides which.
 
     Time and memory stay in proportion to the size of the file, and no pickle is loaded. ImportModelError names the
     file and what is wrong with it (cut off, offsets out of range or overlapping, objects, unpacks to too much); OSError
@@ -43,10 +45,23 @@ def read(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 def _reader(start: bytes) -> Callable[[BufferedReader], dict[str, Array]]:
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return npz.read
+        return _zip
+    if start.startswith(torch.MAGIC):
+        return torch.read_legacy
     if start == hdf5.SIGNATURE:
         return hdf5.read
     return mxnet.read if mxnet.is_params(start) else safetensors.read
+
+
+def _zip(file: BufferedReader) -> dict[str, Array]:
+    """An .npz, or a checkpoint of PyTorch."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            read_members = torch.read_zip if torch.is_checkpoint(archive) else npz.read
+    except npz.BROKEN as e:
+        raise ImportModelError(f"not a readable .npz or .pt: {str(e)[:120] or type(e).__name__}") from None
+    file.seek(0)
+    return read_members(file)
 
 
 def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
