@@ -81,10 +81,16 @@ def _view(op: Op, _: Device) -> bool | str:
 
 
 def _reads_rows(user: Op) -> bool:
-    """Whether a user of shifted rows computes on them, or joins them for a matmul."""
+    """Whether a user of shifted rows computes on them in a native loop, or joins them for a matmul that does."""
     if user.name == "concat":
-        return all(reader.name == "matmul" and reader.operands[0] is user.result for reader in user.result.users())
-    return user.name in COMPUTE
+        return all(reader.name == "matmul" and reader.operands[0] is user.result and _is_native(reader)
+                   for reader in user.result.users())
+    return user.name in COMPUTE and _is_native(user)
+
+
+def _is_native(op: Op) -> bool:
+    """A matmul by weights that only a call knows is not."""
+    return op.name != "matmul" or is_static(op.operands[1])
 
 
 def _native_seconds(op: Op, dims: Dims, machine: Machine) -> float:

@@ -329,7 +329,8 @@ class Plan:
         for (k, name), (target, source) in pairs.items():
             if k != stage:
                 continue
-            timed = name.startswith(TIMED) if s.is_scan else len(s.rows) > 1
+            vector = name.endswith(f":{Source.VECTOR.value}")  # the same for all rows
+            timed = name.startswith(TIMED) if s.is_scan else len(s.rows) > 1 and not vector
             if gang.steps is not None and timed:
                 (steps,) = resolve((gang.steps,), self.dims)
                 at = slice(steps - end, steps - begin) if gang.reverse else slice(begin, end)

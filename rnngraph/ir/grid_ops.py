@@ -16,8 +16,18 @@ from rnngraph.errors import InputError
 from rnngraph.ir import dims as sizes
 from rnngraph.ir import typing as rules
 from rnngraph.ir.core import Op
-from rnngraph.ir.opdef import Array, Attrs, Cost, EvalContext, OpDef, Types, elementwise_cost, traffic
-from rnngraph.ir.types import Dims, Shape, numel, resolve
+from rnngraph.ir.opdef import (
+    Array,
+    Attrs,
+    Cost,
+    EvalContext,
+    OpDef,
+    Types,
+    elementwise_cost,
+    round_bf16,
+    traffic,
+)
+from rnngraph.ir.types import BF16, Dims, Shape, numel, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +129,17 @@ def _conv(ctx: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
     low, high = resolve(a.low, ctx.dims), resolve(a.high, ctx.dims)
     out = resolve(op.results[0].shape[-1 - n : -1], ctx.dims)
     lead = x.ndim - n - 1
-    padded = np.pad(x, [(0, 0)] * lead + list(zip(low, high, strict=True)) + [(0, 0)])
-    total = np.zeros((*x.shape[:lead], *out, kernel.shape[-1]), x.dtype)
+    wide = np.float32 if x.dtype == np.float16 else x.dtype  # halves are added up as floats
+    padded = np.pad(x, [(0, 0)] * lead + list(zip(low, high, strict=True)) + [(0, 0)]).astype(wide, copy=False)
+    kernel = kernel.astype(wide, copy=False)
+    total = np.zeros((*x.shape[:lead], *out, kernel.shape[-1]), wide)
     if not total.size:
-        return (total,)
+        return (total.astype(x.dtype),)
     for tap in product(*map(range, window)):
         index = tuple(slice(t * d, t * d + (m - 1) * s + 1, s)
                       for t, d, m, s in zip(tap, a.dilation, out, a.strides, strict=True))
         total += _grouped(padded[(*[slice(None)] * lead, *index)], kernel[tap], a.groups)
-    return (total,)
+    return (round_bf16(total) if op.results[0].type.dtype is BF16 else total.astype(x.dtype, copy=False),)
 
 
 def _grouped(x: Array, w: Array, groups: int) -> Array:
@@ -208,6 +220,7 @@ def _windows(_: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
 def windows_of(x: Array, size: int, stride: int) -> Array:
     """The windows of an array whose rows stand side by side, as a view: windows overlap in memory."""
     row, lane = x.strides[-2:]
+    lane = row if x.shape[-1] == 1 else lane  # the stride of an axis of size 1 is any number
     shape = (*x.shape[:-2], (x.shape[-2] - size) // stride + 1, size * x.shape[-1])
     return np.lib.stride_tricks.as_strided(x, shape, (*x.strides[:-2], row * stride, lane), writeable=False)
 

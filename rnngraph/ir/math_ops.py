@@ -31,19 +31,23 @@ def _remainder(name: str, f: Any) -> OpDef:
                  tags=frozenset({"elementwise", _CODE}))
 
 
-def _shift_left(x: Array, by: Array) -> Array:
-    """0 where all bits leave; a negative number of places is 0 places."""
+def _places(x: Array, by: Array) -> tuple[Array, Array]:
+    """The numbers of places as far as numpy shifts, and where all bits leave: negative numbers are large ones."""
     bits = x.dtype.itemsize * 8
-    count = np.clip(by, 0, bits - 1).astype(x.dtype)
-    return np.asarray(np.where(by >= bits, x.dtype.type(0), np.left_shift(x, count)))
+    return np.clip(by, 0, bits - 1).astype(x.dtype), (by < 0) | (by >= bits)
+
+
+def _shift_left(x: Array, by: Array) -> Array:
+    """0 where all bits leave."""
+    places, gone = _places(x, by)
+    return np.asarray(np.where(gone, x.dtype.type(0), np.left_shift(x, places)))
 
 
 def _shift_right(x: Array, by: Array) -> Array:
     """Arithmetic: the sign stays, what leaves below is gone."""
-    bits = x.dtype.itemsize * 8
-    moved = np.right_shift(x, np.clip(by, 0, bits - 1).astype(x.dtype))
+    places, gone = _places(x, by)
     sign = np.zeros_like(x) if x.dtype.kind == "u" else np.where(x < 0, x.dtype.type(-1), x.dtype.type(0))
-    return np.asarray(np.where(by >= bits, sign, moved))
+    return np.asarray(np.where(gone, sign, np.right_shift(x, places)))
 
 
 CEIL = float_op("ceil", np.ceil, 1.0, _CODE)

@@ -86,7 +86,7 @@ def round_bf16(array: Array) -> Array:
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
     rounded = bits + (((bits >> 16) & 1) + 0x7FFF).astype(np.uint32)
     out: Array = np.where(np.isnan(array), array, (rounded & 0xFFFF0000).view(np.float32))
-    return out.astype(np.float32)
+    return out.astype(np.float32).reshape(np.shape(array))  # a contiguous scalar has an axis
 
 
 class EvalContext(Protocol):

@@ -126,14 +126,13 @@ def tile(x: Tensor, repeats: tuple[Dim, ...]) -> Tensor:
     """
     if len(repeats) != x.rank:
         raise TraceError(f"tile: expected {x.rank} numbers for {x.type}, got {list(repeats)}")
-    b = active().builder
-    wide: list[Dim] = []
-    kept: list[int] = []
-    for n, d in zip(repeats, x.shape, strict=True):
-        wide += [d] if n == 1 else [n, d]
-        kept.append(len(wide) - 1)
-    out = b.broadcast(x.value(), tuple(wide), tuple(kept))
-    return wrap(b.reshape(out, tuple(dims.mul(n, d) for n, d in zip(repeats, x.shape, strict=True))))
+    b, out = active().builder, x.value()
+    for axis, n in enumerate(repeats):
+        if n != 1:
+            front, size, behind = out.shape[:axis], out.shape[axis], out.shape[axis + 1 :]
+            kept = (*range(axis), *range(axis + 1, x.rank + 1))
+            out = b.reshape(b.broadcast(out, (*front, n, size, *behind), kept), (*front, dims.mul(n, size), *behind))
+    return wrap(out)
 
 
 __all__ = [

@@ -61,12 +61,28 @@ def _runs(ops: list[Op], start: str) -> list[tuple[str, list[Op]]]:
                 taken.append(op)
             else:
                 waiting.add(op)
+        early = _early(taken)
+        if early and len(early) < len(taken):
+            taken = [op for op in taken if op not in early]
+            waiting |= early
         if taken:
             runs.append((backend, taken))
         left = [op for op in left if op in waiting]
         if left:
-            backend = backend_of(left[0])
+            backend = backend_of(next((op for op in left if op not in early), left[0]))
     return runs
+
+
+def _early(taken: list[Op]) -> set[Op]:
+    """Shifted rows, and joins of them, that nothing of the run reads: they are no array that one kernel could hand to
+    another, and wait for the run of their readers."""
+    left, early = set(taken), set[Op]()
+    for op in reversed(taken):
+        joins = op.name == "concat" and any(v.op is not None and v.op.name == "shift_rows" for v in op.operands)
+        if (op.name == "shift_rows" or joins) and not any(user in left for user in op.result.users()):
+            left.discard(op)
+            early.add(op)
+    return early
 
 
 def _sources(op: Op) -> set[Op]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from rnngraph.errors import ImportModelError
+from rnngraph.frontends.known import Known
 from rnngraph.frontends.onnx.broadcasting import common_shape
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.reader import DTYPES as CODES
@@ -127,16 +128,11 @@ def cast_like(node: Node, x: Tensor, like: Tensor) -> Tensor:
 # --- what inference leaves alone ------------------------------------------------------------------------------
 
 
-@handler("Dropout")
-def dropout(node: Node, x: Tensor, ratio: Tensor | None = None, training: Tensor | None = None) -> tuple[Tensor, ...]:
-    """x itself, and a mask of which all holds: training_mode is refused unless it is false or drops nothing."""
-    from rnngraph.frontends.depends import constant_value
-
-    active_ = None if training is None else constant_value(training)
-    rate = 0.5 if ratio is None else constant_value(ratio)
-    if training is not None and (active_ is None or active_.any()) and (rate is None or rate != 0.0):
+@handler("Dropout", known=(1, 2))
+def dropout(node: Node, x: Tensor, ratio: Known | None = None, training: Known | None = None) -> tuple[Tensor, ...]:
+    """x itself, and a mask of which all holds: training_mode is refused unless nothing is dropped."""
+    rate = 0.5 if ratio is None else float(ratio.array.reshape(-1)[0])
+    if training is not None and training.array.any() and rate != 0.0:
         raise ImportModelError(f"{node}: training_mode is set; export the model for inference")
     b = active().builder
     return x, wrap(b.broadcast(b.const(True, BOOL), x.shape, ()))
-
-

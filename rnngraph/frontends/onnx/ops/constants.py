@@ -54,7 +54,7 @@ def range_(node: Node, start: Item, limit: Item, delta: Item) -> Tensor:
     if not any(k.symbolic for k in (first, last, step)):
         with np.errstate(all="ignore"):
             span = (last.array - first.array) / step.array if step.array else np.zeros(())
-        if not np.isfinite(span).all() or span > 2**28:
+        if not np.isfinite(span).all() or float(np.max(span)) > 2**28:
             raise ImportModelError(f"{node}: from {first.array} to {last.array} by {step.array} is no range")
         begin_, end_, by_ = (k.array.reshape(-1)[0] for k in (first, last, step))
         return Known(np.arange(begin_, end_, by_, dtype=first.array.dtype)).tensor()

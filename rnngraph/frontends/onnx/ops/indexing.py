@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from rnngraph.errors import ImportModelError
 from rnngraph.frontends.known import Known, as_ints
 from rnngraph.frontends.onnx.proto import Node
@@ -42,7 +44,8 @@ def scatter_nd(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tenso
 @handler("OneHot", known=(1,))
 def one_hot(node: Node, indices: Tensor, depth: Known, values: Tensor) -> Tensor:
     """``values`` is [off, on]; an index that is out of range has off everywhere."""
-    (size,) = as_ints(depth, str(node))
+    whole = depth if depth.symbolic else Known(depth.array.astype(np.int64))  # it may be a float
+    (size,) = as_ints(whole, str(node))
     if size < 1 or values.shape != (2,):
         raise ImportModelError(f"{node}: expected a depth above 0 and values [off, on], got {size} and {values.type}")
     axis = axis_of(node, node.attr("axis", -1), indices.rank + 1)

@@ -158,11 +158,7 @@ def tile(node: Node, x: Tensor, repeats: Known) -> Tensor:
     counts = as_dims(repeats, str(node))
     if len(counts) != x.rank:
         raise ImportModelError(f"{node}: expected one repeat for each axis of {x.type}, got {list(counts)}")
-    pairs = [(d, c) for d, c in zip(x.shape, counts, strict=True)]
-    b = active().builder
-    spread = tuple(d for d, c in pairs for d in (c, d))
-    wide = b.broadcast(x.value(), spread, tuple(range(1, 2 * x.rank, 2)))
-    return wrap(b.reshape(wide, tuple(dims.mul(d, c) for d, c in pairs)))
+    return ops.tile(x, counts)
 
 
 @handler("DepthToSpace")
@@ -182,7 +178,8 @@ def space_to_depth(node: Node, x: Tensor) -> Tensor:
     block = node.attr("blocksize", 1)
     n, c, h, w = _images(node, x)
     rows, columns = _divided(node, h, block), _divided(node, w, block)
-    cut = ops.transpose(ops.reshape(x, (n, c, rows, block, columns, block)), (0, 3, 5, 1, 2, 4))
+    order = (0, 3, 5, 1, 2, 4) if node.attr("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    cut = ops.transpose(ops.reshape(x, (n, c, rows, block, columns, block)), order)
     return ops.reshape(cut, (n, dims.mul(c, block, block), rows, columns))
 
 

@@ -62,7 +62,8 @@ def reduce_(node: Node, x: Tensor, given: Known | None = None) -> Tensor:
     whole = name in ("ReduceL2", "ReduceLogSum", "ReduceLogSumExp") and not x.dtype.is_float
     numbers = ops.cast(numbers, F64) if whole else numbers
     out = _REDUCE[name](_BEFORE.get(name, ops.linear)(numbers), axes)
-    out = ops.cast(_AFTER.get(name, ops.linear)(out), x.dtype)
+    out = _AFTER.get(name, ops.linear)(out)
+    out = out > 0 if x.dtype is BOOL else ops.cast(out, x.dtype)
     if node.attr("keepdims", 1):
         return out
     return ops.reshape(out, tuple(d for i, d in enumerate(out.shape) if i not in axes))

@@ -231,7 +231,9 @@ def split(node: Node, x: Known, sizes: Known | None = None) -> tuple[Known, ...]
 def range_(node: Node, start: Known, limit: Known, delta: Known) -> Known | None:
     if start.symbolic or limit.symbolic or delta.symbolic:
         return None
-    first, last, step = (int(v.array) for v in (start, limit, delta))
+    if {start.array.size, limit.array.size, delta.array.size} != {1}:
+        return None
+    first, last, step = (int(v.array.reshape(-1)[0]) for v in (start, limit, delta))
     if step == 0 or len(range(first, last, step)) > MAX_KNOWN:
         return None
     return Known(np.arange(first, last, step, dtype=start.array.dtype))
