@@ -18,6 +18,7 @@ PASSES: dict[str, str] = {
     "hoist-input-projection": "hoist_input_projection:HoistInputProjection",
     "propagate-layout": "propagate_layout:PropagateLayout",
     "lower-conv": "lower_conv:LowerConv",
+    "roll-steps": "roll_steps:RollSteps",
     "raise-rnn": "raise_rnn:RaiseRnn",
     "merge-bidirectional": "merge_bidirectional:MergeBidirectional",
     "merge-stacked": "merge_stacked:MergeStacked",
@@ -31,7 +32,7 @@ PASSES: dict[str, str] = {
 
 PIPELINES: dict[str, str] = {
     "default": (
-        "canonicalize,fold-constants,cse,dce,hoist-invariant,raise-rnn,merge-bidirectional,merge-stacked,"
+        "canonicalize,fold-constants,cse,dce,roll-steps,hoist-invariant,raise-rnn,merge-bidirectional,merge-stacked,"
         "select-implementation{fused-only=true},expand-rnn{selected-only=true},inline-single-step,propagate-layout,canonicalize,"
         "fuse-gate-matmuls,hoist-invariant,hoist-input-projection,lower-conv,fold-embedding,fold-constants,cse,dce,"
         "select-implementation,schedule-phases,plan-memory"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from rnngraph.ir import Builder, Dim, Op, Scan, Value, dims, grid_ops, ops
-from rnngraph.ir.ops import AxisAttrs, BroadcastAttrs, ConcatAttrs, ReshapeAttrs, SliceAttrs
+from rnngraph.ir.ops import AxisAttrs, BroadcastAttrs, ConcatAttrs, ReshapeAttrs, SliceAttrs, TransposeAttrs
 from rnngraph.passes._scalar_patterns import ELEMENTWISE, producer
 from rnngraph.rewrite import Pattern, pattern
 
@@ -181,6 +181,16 @@ def _join(x: Value, left: SliceAttrs | None, y: Value, right: SliceAttrs | None)
     return replace(left, size=dims.add(left.size, right.size))
 
 
+@pattern(ops.TRANSPOSE)
+def transpose_of_ones(op: Op, b: Builder) -> Values:
+    """transpose(x, p) -> reshape(x)   in a scan body, where p moves only dims of size 1"""
+    assert isinstance(op.attrs, TransposeAttrs)
+    (x,) = op.operands
+    inside = op.parent is not None and op.parent.parent is not None and op.parent.parent.name == "scan"
+    long = [a for a in op.attrs.perm if x.shape[a] != 1]
+    return [b.reshape(x, op.result.shape)] if inside and long == sorted(long) else None
+
+
 @pattern(ops.RESHAPE)
 def reshape_of_broadcast_scalar(op: Op, b: Builder) -> Values:
     """reshape(broadcast(scalar, s), t) -> broadcast(scalar, t)"""
@@ -268,5 +278,5 @@ def conv_of_concat(op: Op, b: Builder) -> Values:
 MOVE_PATTERNS: Final[tuple[Pattern, ...]] = (
     reshape_of_reshape, reshape_of_broadcast_scalar, broadcast_of_broadcast, reverse_of_reverse, slice_of_everything,
     slice_of_slice, slice_of_concat, slice_of_broadcast, concat_of_concat, concat_of_slices, matmul_of_concat,
-    conv_of_concat, elementwise_of_reshapes,
+    conv_of_concat, elementwise_of_reshapes, transpose_of_ones,
 )

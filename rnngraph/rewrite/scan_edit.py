@@ -107,13 +107,19 @@ def keep(op: Op, carries: Sequence[int], xs: Sequence[int], ys: Sequence[int]) -
 
 
 def sweep(block: Block) -> int:
-    """Erase the dead ops of a block (not of nested ones); returns how many."""
-    count = 0
+    """Erase the dead ops of a block (not of nested ones); returns how many. Linear in the block."""
+    gone: set[Op] = set()
     for op in reversed(block.body):
         if is_dead(op):
-            op.erase()
-            count += 1
-    return count
+            for body in op.blocks:
+                for inner in reversed(body.ops.copy()):
+                    inner.erase()
+            op.set_operands(())
+            op.parent = None
+            gone.add(op)
+    if gone:
+        block.ops[:] = [op for op in block.ops if op not in gone]
+    return len(gone)
 
 
 def prune(op: Op) -> bool:

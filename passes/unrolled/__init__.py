@@ -1,0 +1,3 @@
+"""What roll-steps is made of: chains of repeated ops, their frames, the step that the frames share, its scan."""
+
+from __future__ import annotations

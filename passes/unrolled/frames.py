@@ -1,0 +1,133 @@
+"""Cuts what follows a chain's states into frames, and finds for each value of a frame its like in the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rnngraph.ir import Op, Value
+from rnngraph.ir.ops import SliceAttrs
+from rnngraph.passes.unrolled.chains import Chain
+from rnngraph.passes.unrolled.region import Mismatch, Region, is_commutative
+
+Vector = tuple[Value, ...]
+
+
+class Frames:
+    """``vectors`` has (value in frame 0, its like in frame 1, ...) for each value with a like in every frame.
+
+    An op is in frame t when it depends on state t and on no later one.
+    """
+
+    def __init__(self, region: Region, chain: Chain) -> None:
+        self.region = region
+        self.chain = chain
+        self.count = len(chain)
+        self._levels = self._read_levels()
+        images = [self._match(t) for t in range(self.count - 1)]
+        self.vectors = self._join(images)
+        self.slot = {v: (vector[0], t) for vector in self.vectors.values() for t, v in enumerate(vector)}
+        if chain.states[1] not in self.vectors:
+            raise self._difference()
+
+    def root(self) -> Vector:
+        """The new state of each frame."""
+        return self.vectors[self.chain.states[1]]
+
+    def _read_levels(self) -> list[list[Op]]:
+        state = {v: t for t, v in enumerate(self.chain.states)}
+        first = self.region.place[self.chain.anchors[0]]
+        start = min([first, *(self.region.place[u] for u in self.chain.states[0].users() if u in self.region.place)])
+        levels: list[list[Op]] = [[] for _ in range(self.count)]
+        level: dict[Op, int] = {}
+        for at in range(start, len(self.region.ops)):
+            op = self.region.ops[at]
+            found = -1
+            for v in self.region.reads[at]:
+                found = max(found, state.get(v, -1), level.get(v.op, -1) if v.op is not None else -1)
+            if found >= 0:
+                level[op] = found
+                levels[found].append(op)
+        return levels
+
+    # --- one frame and the next ----------------------------------------------------------------------------------
+
+    def _match(self, t: int) -> dict[Value, Value]:
+        image: dict[Value, Value] = {}
+        taken: set[Op] = set()
+        states = self.chain.states[t], self.chain.states[t + 1]
+        for op in self._levels[t]:
+            if op.blocks:
+                continue
+            like = next((o for o in self._candidates(op, image, *states)
+                         if o not in taken and self._agrees(op, o, image)), None)
+            if like is not None:
+                taken.add(like)
+                image.update(zip(op.results, like.results, strict=True))
+        return image
+
+    def _candidates(self, op: Op, image: dict[Value, Value], state: Value, following: Value) -> Iterable[Op]:
+        for v in op.operands:
+            if v in image:
+                return image[v].users()
+        return following.users() if state in op.operands else ()
+
+    def _agrees(self, op: Op, like: Op, image: dict[Value, Value]) -> bool:
+        """Whether the operands that are known to be alike are."""
+        if like.parent is not self.region.block or not self.region.is_alike(op, like):
+            return False
+        orders = [like.operands]
+        if is_commutative(op) and len(like.operands) == 2:
+            orders.append(like.operands[::-1])
+        return any(all(self._compatible(a, b, image) for a, b in zip(op.operands, order, strict=True))
+                   for order in orders)
+
+    def _compatible(self, a: Value, b: Value, image: dict[Value, Value]) -> bool:
+        if a in image:
+            return image[a] is b
+        if self.region.is_fixed(b) and self.region.is_fixed(a):
+            return a is b
+        return a.type == b.type
+
+    def _join(self, images: list[dict[Value, Value]]) -> dict[Value, Vector]:
+        vectors: dict[Value, Vector] = {}
+        for start in images[0]:
+            found = [start]
+            for image in images:
+                if (following := image.get(found[-1])) is None:
+                    break
+                found.append(following)
+            if len(found) == self.count:
+                vectors[start] = tuple(found)
+        return vectors
+
+    # --- what to say when they differ ----------------------------------------------------------------------------
+
+    def _difference(self) -> Mismatch:
+        """The first thing in which two copies differ."""
+        states = self.chain.states
+        for t in range(1, self.count - 1):
+            if found := difference(self.region, states[t], states[t + 1], set(states)):
+                return Mismatch(f"copies {t - 1} and {t} of the step differ: {found.reason}", near=found.near)
+        return Mismatch(f"the last of {self.count} copies is not complete", near=False)
+
+
+def difference(region: Region, a: Value, b: Value, stop: set[Value]) -> Mismatch | None:
+    """In what the computations of two values differ, down to ``stop``; None when nothing was found."""
+    stack, seen = [(a, b)], set[tuple[Value, Value]]()
+    while stack:
+        x, y = stack.pop()
+        if x is y or (x, y) in seen:
+            continue
+        seen.add((x, y))
+        if region.is_fixed(x) and region.is_fixed(y):
+            return Mismatch(f"a constant {x.type} has other values")
+        p, q = x.op, y.op
+        if p is None or q is None:
+            continue
+        if p.opdef is not q.opdef or p.blocks:
+            return Mismatch(f"a {p.name} stands where a {q.name} stands", near=False)
+        if p.attrs != q.attrs and not isinstance(p.attrs, SliceAttrs):
+            return Mismatch(f"the attributes of a {p.name} differ")
+        stack.extend((v, w) for v, w in zip(p.operands, q.operands, strict=False)
+                     if not (len(seen) > 1 and v in stop))
+    return None
