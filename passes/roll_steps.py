@@ -75,10 +75,17 @@ def _template(region: Region, chain: Chain) -> Template | Mismatch:
     reasons = list[Mismatch]()
     for tried in (chain, chain.without_first()):
         try:
-            if len(tried) > 1:
-                return Template(Frames(region, tried))
+            if len(tried) < 2:
+                break
+            frames = Frames(region, tried)
         except Mismatch as mismatch:
             reasons.append(mismatch)
+            continue
+        for heads in (True, False):
+            try:
+                return Template(frames, heads=heads)
+            except Mismatch as mismatch:
+                reasons.append(mismatch)
     return next((r for r in reasons if r.near), reasons[0])
 
 

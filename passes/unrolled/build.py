@@ -37,6 +37,7 @@ class Rolled:
         self.reverse = 2 * len(backwards) > len(template.leaves)
         self.replaced = {v.op for node in template.steps for v in node.values} | (first.ops if first else set())
         self.states = {node.following: node for node in template.states}
+        self.before = self._first_values() if first is not None else {}
         self.elements = self._external()
         self.ys: dict[Node, Value] = {}
         self.finals: dict[Node, Value] = {}
@@ -113,13 +114,31 @@ class Rolled:
         for node in self.template.nodes.values():
             if node not in self.template.steps:
                 continue
-            before = self.states[node.values].values[:1] if self.first is not None and node.values in self.states \
-                else ()
+            before = (self.before[node],) if node in self.before else ()
             frame = self.count - len(node.values) - len(before)
             for v in (*before, *node.values):
                 if any(user not in self.replaced for user in v.users()):
                     found[v] = Element(node, frame, v.shape)
                 frame += 1
+        return found
+
+    def _first_values(self) -> dict[Node, Value]:
+        """What the simplified first copy has for nodes of the step: its new states, and what is computed of them."""
+        assert self.first is not None
+        nodes, place = self.template.nodes, self.template.region.place
+        found = {nodes[n.following]: n.values[0] for n in self.template.states}
+        known = found | self.first.leaves | {n: n.last for n in nodes.values() if n.kind == "same"}
+        for node in sorted((n for n in self.template.steps if n not in found), key=lambda n: place.get(n.last.op, 0)
+                           if n.last.op is not None else 0):
+            like = node.last.op
+            if like is None or not all(n in known for n in node.operands):
+                continue
+            operands = [known[n] for n in node.operands]
+            for user in next((v.users() for v, n in zip(operands, node.operands, strict=True) if n in found), []):
+                if self.template.region.is_alike(user, like) and list(user.operands) == operands:
+                    found[node] = known[node] = user.results[node.last.index]
+                    self.replaced.add(user)
+                    break
         return found
 
     def _is_final(self, element: Element) -> bool:

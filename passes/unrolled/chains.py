@@ -27,15 +27,24 @@ class Chain:
 
 
 def chains(region: Region) -> Iterator[Chain]:
-    """Chains of at least two anchors: products first, then others with a constant operand, each from the front."""
+    """Chains of at least two anchors: products first, then others with a constant operand, each from the front.
+
+    Those that are only a part of the equal ops come last: each may stand for every second copy only.
+    """
     groups: dict[Hashable, list[Op]] = {}
     for op in region.ops:
         if op.results and not op.blocks and op.opdef.pure and not all(map(region.is_fixed, op.operands)):
             groups.setdefault(region.key(op), []).append(op)
     repeated = [g for g in groups.values() if len(g) > 1 and g[0].name not in ("slice", "reshape", "concat")]
     repeated.sort(key=lambda g: (_rank(region, g[0]), region.place[g[0]]))
+    parts: list[Chain] = []
     for group in repeated[:MAX_SEARCHES]:
-        yield from _chains_of(region, group)
+        for chain in _chains_of(region, group):
+            if len(chain) == len(group):
+                yield chain
+            else:
+                parts.append(chain)
+    yield from parts
 
 
 def _rank(region: Region, op: Op) -> int:
@@ -45,7 +54,7 @@ def _rank(region: Region, op: Op) -> int:
 
 
 def _chains_of(region: Region, group: list[Op]) -> Iterator[Chain]:
-    """The paths through ``group`` by dependence; where one op has two followers, none."""
+    """The paths through ``group`` by dependence; none where an op has two followers."""
     first, last = region.place[group[0]], region.place[group[-1]]
     members = set(group)
     nearest: list[tuple[int, Op] | None] = [None] * (last - first + 1)  # the last member on the longest path to an op
@@ -62,6 +71,8 @@ def _chains_of(region: Region, group: list[Op]) -> Iterator[Chain]:
                 follower[found[1]] = None if found[1] in follower else op
             found = (1 if found is None else found[0] + 1, op)
         nearest[at - first] = found
+    if None in follower.values():
+        return
     for start in starts:
         path = [start]
         while (following := follower.get(path[-1])) is not None:

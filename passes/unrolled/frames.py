@@ -106,28 +106,29 @@ class Frames:
         """The first thing in which two copies differ."""
         states = self.chain.states
         for t in range(1, self.count - 1):
-            if found := difference(self.region, states[t], states[t + 1], set(states)):
+            if found := difference(self.region, states[t], states[t + 1], {v: i for i, v in enumerate(states)}):
                 return Mismatch(f"copies {t - 1} and {t} of the step differ: {found.reason}", near=found.near)
         return Mismatch(f"the last of {self.count} copies is not complete", near=False)
 
 
-def difference(region: Region, a: Value, b: Value, stop: set[Value]) -> Mismatch | None:
-    """In what the computations of two values differ, down to ``stop``; None when nothing was found."""
+def difference(region: Region, a: Value, b: Value, states: dict[Value, int]) -> Mismatch | None:
+    """In what the computations of two values differ, down to ``states``; None when nothing was found."""
     stack, seen = [(a, b)], set[tuple[Value, Value]]()
     while stack:
         x, y = stack.pop()
+        if seen and x in states and y in states and states[y] != states[x] + 1:
+            return Mismatch("one reads a state of a copy before the last one")
         if x is y or (x, y) in seen:
             continue
         seen.add((x, y))
         if region.is_fixed(x) and region.is_fixed(y):
             return Mismatch(f"a constant {x.type} has other values")
         p, q = x.op, y.op
-        if p is None or q is None:
+        if p is None or q is None or (len(seen) > 1 and x in states):
             continue
         if p.opdef is not q.opdef or p.blocks:
             return Mismatch(f"a {p.name} stands where a {q.name} stands", near=False)
         if p.attrs != q.attrs and not isinstance(p.attrs, SliceAttrs):
             return Mismatch(f"the attributes of a {p.name} differ")
-        stack.extend((v, w) for v, w in zip(p.operands, q.operands, strict=False)
-                     if not (len(seen) > 1 and v in stop))
+        stack.extend(zip(p.operands, q.operands, strict=False))
     return None

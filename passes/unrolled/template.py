@@ -8,9 +8,13 @@ from typing import Literal, Protocol
 
 from rnngraph.ir import Op, Value
 from rnngraph.ir.ops import SliceAttrs
+from rnngraph.passes.unrolled.chains import PRODUCTS
 from rnngraph.passes.unrolled.frames import Vector, difference
 from rnngraph.passes.unrolled.region import Mismatch, Region, is_commutative
 
+LEAST_STACKED = 3  # copies whose inputs are neither of one sequence nor the graph's own
+JOINS = ("concat", "return")
+LEAVES = ("sequence", "stack")
 Kind = Literal["op", "state", "sequence", "stack", "same"]
 
 
@@ -54,24 +58,56 @@ class CopiesFound(Protocol):
 class Template:
     """The nodes that the states of ``frames`` need. Mismatch when the frames are not copies of one step."""
 
-    def __init__(self, frames: CopiesFound) -> None:
+    def __init__(self, frames: CopiesFound, *, heads: bool = True) -> None:
         self.region = frames.region
         self.frames = frames
         self.count = frames.count
         self.nodes: dict[Vector, Node] = {}
         self._queue: list[Node] = []
-        self._node(frames.root())
-        while self._queue:
-            self._expand(self._queue.pop())
+        self._need(frames.root())
+        if heads:
+            self._take_heads()
         self.states = [n for n in self.nodes.values() if n.kind == "state"]
-        self.leaves = [n for n in self.nodes.values() if n.kind in ("sequence", "stack")]
-        if not self.leaves:
-            raise Mismatch("the copies read no sequence", near=False)
+        self.leaves = [n for n in self.nodes.values() if n.kind in LEAVES]
         self.steps = self._varying()
+        if not self.states:
+            raise Mismatch("the copies do not depend on each other", near=False)
+        self._check_worth()
         self._check_roles()
         self._check_sources()
 
     # --- nodes ---------------------------------------------------------------------------------------------------
+
+    def _need(self, values: Vector) -> None:
+        """Add the node of ``values`` and all that it needs."""
+        self._node(values)
+        while self._queue:
+            self._expand(self._queue.pop())
+
+    def _take_heads(self) -> None:
+        """Add what every copy computes from its states for an output of each step, as far as it is alike."""
+        place = self.region.place
+        found = {v[-1].op: v for v in self.frames.vectors.values() if v[-1].op is not None}
+        ends: set[Op] = {n.last.op for n in self.nodes.values() if n.kind == "op" and n.last.op is not None}
+        heads: list[Vector] = []
+        for op in sorted(found, key=place.__getitem__, reverse=True):
+            if op not in ends and "move" not in op.opdef.tags and self._only_for_outputs(op, ends):
+                ends.add(op)
+                heads.append(found[op])
+        for head in reversed(heads):
+            before = len(self.nodes)
+            try:
+                self._need(head)
+            except Mismatch:
+                self._queue.clear()
+                for added in list(self.nodes)[before:]:
+                    del self.nodes[added]
+
+    def _only_for_outputs(self, op: Op, ends: set[Op]) -> bool:
+        users = [u for r in op.results for u in r.users()]
+        return bool(users) and all(u in ends or u.name in JOINS or
+                                   (u.name == "reshape" and all(v.name in JOINS for v in u.result.users()))
+                                   for u in users)
 
     def _node(self, values: Vector) -> Node:
         if values not in self.nodes:
@@ -108,11 +144,13 @@ class Template:
     def _stack(self, values: Vector) -> Node:
         if any(map(self.region.is_fixed, values)):
             a, b = next((x, y) for x, y in pairwise(values) if x is not y)
-            found = difference(self.region, a, b, set())
+            found = difference(self.region, a, b, {})
             raise Mismatch(f"the copies differ: {found.reason if found is not None else 'a constant'}")
         slices = [v.op for v in values if v.op is not None and isinstance(v.op.attrs, SliceAttrs)]
         if len(slices) == len(values) and len({s.operands[0] for s in slices}) == 1:
             raise Mismatch("the copies do not read the steps of their sequence one after another")
+        if not self._are_independent(values):
+            raise Mismatch("the copies read the states of a recurrence that is not a scan", near=False)
         return Node("stack", values)
 
     def _expand(self, node: Node) -> None:
@@ -161,6 +199,23 @@ class Template:
                     stack.append(user)
         return found
 
+    def _check_worth(self) -> None:
+        """No sum of many terms, and no few layers in a row, is a recurrence."""
+        kinds = [n.last.op.opdef for n in self.steps if n.last.op is not None and "move" not in n.last.op.opdef.tags]
+        if not self.leaves and not self._gives_sequence():
+            raise Mismatch("the copies neither read a sequence nor give one", near=False)
+        if len(kinds) < 2:
+            raise Mismatch("the copies are one op each", near=False)
+        if self.leaves and all(n.kind == "stack" for n in self.leaves):
+            given = all(v.op is None for n in self.leaves for v in n.values)
+            if not given and (self.count < LEAST_STACKED or not any(k.name in PRODUCTS for k in kinds)):
+                raise Mismatch("the copies read no sequence", near=False)
+
+    def _gives_sequence(self) -> bool:
+        """Whether other ops read a value of several copies."""
+        own = {v.op for node in self.steps for v in node.values}
+        return any(sum(any(u not in own for u in v.users()) for v in node.values) > 1 for node in self.steps)
+
     def _check_roles(self) -> None:
         """One value of the last frame is one thing in the step."""
         seen: set[Value] = set()
@@ -185,6 +240,19 @@ class Template:
         given += [n.values[0] for n in (*self.states, *(m for m in self.nodes.values() if m.kind == "same"))]
         if any(v.op in late for v in given if v is not None and v.op is not None):
             raise Mismatch("a copy reads a value that is computed from a copy before the last one")
+
+    def _are_independent(self, values: Vector) -> bool:
+        """Whether none of ``values`` is computed from another."""
+        own = {v.op for v in values if v.op is not None}
+        places = [self.region.place[op] for op in own if op in self.region.place]
+        reached = set[Op]()
+        for at in range(min(places, default=0), max(places, default=-1) + 1):
+            op = self.region.ops[at]
+            if any(v.op in own or v.op in reached for v in self.region.reads[at]):
+                if op in own:
+                    return False
+                reached.add(op)
+        return True
 
 
 def _sequence(values: Vector) -> Node | None:
