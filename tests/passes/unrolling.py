@@ -22,7 +22,10 @@ def unrolled(graph: Graph, *, fold: bool = True) -> Graph:
 def _unroll(op: Op) -> None:
     scan, b = Scan(op), Builder.at(op)
     steps = scan.attrs.steps
-    assert isinstance(steps, int) and scan.lengths is None and not scan.attrs.until and op.parent is not None
+    assert isinstance(steps, int)
+    assert scan.lengths is None
+    assert not scan.attrs.until
+    assert op.parent is not None
     states = list(scan.inits)
     outputs: list[list[Value]] = [[] for _ in scan.ys]
     for t in reversed(range(steps)) if scan.attrs.reverse else range(steps):
