@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
-from rnngraph.ir import Builder, Dim, Op, Scan, Value, dims, grid_ops, ops
-from rnngraph.ir.ops import AxisAttrs, BroadcastAttrs, ConcatAttrs, ReshapeAttrs, SliceAttrs, TransposeAttrs
+from rnngraph.ir import Builder, Dim, Op, Scan, Value, dims, grid_ops, index_ops, ops
+from rnngraph.ir.ops import AxisAttrs, BroadcastAttrs, ConcatAttrs, ConstAttrs, ReshapeAttrs, SliceAttrs, TransposeAttrs
 from rnngraph.passes._scalar_patterns import ELEMENTWISE, producer
 from rnngraph.rewrite import Pattern, pattern
 
@@ -135,6 +136,25 @@ def slice_of_broadcast(op: Op, b: Builder) -> Values:
     elif not all(isinstance(d, int) for d in (op.operands[0].shape[a.axis], a.start, a.size)):
         return None  # whether a slice fits a symbolic size is checked at run time: keep it
     return [b.broadcast(x, op.result.shape, axes)]
+
+
+@pattern(index_ops.TAKE)
+def take_of_constant(op: Op, b: Builder) -> Values:
+    """take(x, i, axis) -> slice(x, axis, i, ..)   for constants i, i+k, i+2k, .. (k > 0) within the axis"""
+    x, index = op.operands
+    known = producer(index, ops.CONST)
+    assert isinstance(op.attrs, AxisAttrs)
+    if known is None or not isinstance(known.attrs, ConstAttrs) or index.type.rank > 1:
+        return None
+    axis, dim = op.attrs.axis, x.shape[op.attrs.axis]
+    places = [int(i) for i in known.attrs.value.array.reshape(-1)]
+    if not isinstance(dim, int) or not places or not all(-dim <= i < dim for i in places):
+        return None
+    at = [i % dim for i in places]
+    step = at[1] - at[0] if len(at) > 1 else 1
+    if step < 1 or any(later - i != step for i, later in pairwise(at)):
+        return None
+    return [b.reshape(b.slice(x, axis, at[0], len(at), step), op.result.shape)]
 
 
 @pattern(ops.CONCAT)
@@ -278,5 +298,5 @@ def conv_of_concat(op: Op, b: Builder) -> Values:
 MOVE_PATTERNS: Final[tuple[Pattern, ...]] = (
     reshape_of_reshape, reshape_of_broadcast_scalar, broadcast_of_broadcast, reverse_of_reverse, slice_of_everything,
     slice_of_slice, slice_of_concat, slice_of_broadcast, concat_of_concat, concat_of_slices, matmul_of_concat,
-    conv_of_concat, elementwise_of_reshapes, transpose_of_ones,
+    conv_of_concat, elementwise_of_reshapes, transpose_of_ones, take_of_constant,
 )

@@ -15,6 +15,7 @@ from rnngraph.passes.recognize import constraints
 from rnngraph.passes.recognize.assemble import Assembler
 from rnngraph.passes.recognize.cells import Cell, recognize
 from rnngraph.passes.recognize.constraints import Refusal
+from rnngraph.passes.recognize.squeeze import squeeze
 from rnngraph.rewrite import Pass, PassContext
 
 CONSTRAINTS = constraints.RAISE
@@ -30,6 +31,7 @@ class RaiseRnn(Pass):
         for op in list(graph.walk()):
             if op.name != "scan" or op.parent is None:
                 continue
+            op = squeeze(op, graph) or op
             try:
                 cell = recognize(Scan(op))
             except Refusal as refusal:

@@ -18,7 +18,7 @@ from rnngraph.passes.cse import Cse
 from rnngraph.passes.dce import Dce
 from rnngraph.passes.recognize.pairs import blocks
 from rnngraph.passes.unrolled.build import Rolled
-from rnngraph.passes.unrolled.chains import Chain, chains
+from rnngraph.passes.unrolled.chains import PRODUCTS, Chain, chains
 from rnngraph.passes.unrolled.first_copy import FirstCopy, find_first_copy
 from rnngraph.passes.unrolled.frames import Frames
 from rnngraph.passes.unrolled.region import Mismatch, Region
@@ -45,8 +45,8 @@ def _roll_all(block: Block, context: PassContext) -> int:
     count = 0
     while (missed := _roll_one(block, context)) is None:
         count += 1
-    for miss in missed[:1]:
-        context.missed(miss)
+    if missed and block.parent is None:
+        context.missed(missed[0])
     return count
 
 
@@ -58,7 +58,8 @@ def _roll_one(block: Block, context: PassContext) -> list[Miss] | None:
         if isinstance(found, Template):
             _replace(found, find_first_copy(found), chain.anchors[-1].layer, context)
             return None
-        if found.near and len(chain) >= LEAST_FOR_A_REMARK:
+        repeats = chain.anchors[0].name in PRODUCTS or len(chain.anchors[0].operands) == 1
+        if found.near and repeats and len(chain) >= LEAST_FOR_A_REMARK:
             missed.append(Miss(f"{len(chain)} times {chain.anchors[0].name} follows itself, but {found.reason}",
                                chain.anchors[0].layer))
     for template in two_copies(region):

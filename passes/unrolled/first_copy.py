@@ -11,12 +11,12 @@ from rnngraph.ir.clone import clone_op
 from rnngraph.ir.ops import BroadcastAttrs, ConstAttrs, ReturnAttrs, SliceAttrs
 from rnngraph.passes._layout_patterns import LAYOUT_PATTERNS
 from rnngraph.passes._move_patterns import MOVE_PATTERNS
-from rnngraph.passes._scalar_patterns import SCALAR_PATTERNS, producer, splat_of
+from rnngraph.passes._scalar_patterns import SCALAR_PATTERNS, elementwise_of_broadcasts, producer, splat_of
 from rnngraph.passes.cse import Cse
 from rnngraph.passes.fold_constants import FoldConstants
 from rnngraph.passes.recognize.pairs import depends_on
 from rnngraph.passes.unrolled.region import Region, is_commutative
-from rnngraph.passes.unrolled.template import Node, Template
+from rnngraph.passes.unrolled.template import LEAVES, Node, Template
 from rnngraph.rewrite import PassContext, pattern, rewrite
 
 MAX_ELEMENTS = 2**22
@@ -54,6 +54,8 @@ def zero_to_the_left(op: Op, b: Builder) -> list[Value] | None:
 
 
 PATTERNS = (matmul_of_zero, product_with_zero, zero_to_the_left, *SCALAR_PATTERNS, *MOVE_PATTERNS, *LAYOUT_PATTERNS)
+# What was a constant array in the copy may be a broadcast in the step, so that only one of the two sinks below it.
+WITHOUT_SINKING = tuple(p for p in PATTERNS if p is not elementwise_of_broadcasts)
 
 
 @dataclass(slots=True)
@@ -70,18 +72,19 @@ def find_first_copy(template: Template) -> FirstCopy | None:
     starts = [node.values[0] for node in template.states]
     if any(v.op is None or region.is_fixed(v) for v in starts):
         return None
-    step, named = _step_on_zeros(template)
-    found, cut, ops_ = _copy(template, starts)
-    for graph in (step, found):
-        for _ in range(2):
-            rewrite(graph, PATTERNS)
-            FoldConstants().run(graph, PassContext())
-        Cse().run(graph, PassContext())
-    matching = _Matching(named, cut, 20 * len(template.nodes) + 200)
-    if not all(map(matching.match, step.outputs, found.outputs)):
-        return None
-    leaves = {n: v for n, v in matching.bound.items() if n.kind in ("sequence", "stack")}
-    return FirstCopy(leaves, ops_) if _fits(template, leaves, starts) else None
+    for patterns in (PATTERNS, WITHOUT_SINKING):
+        step, named = _step_on_zeros(template)
+        found, cut, own = _copy(template, starts)
+        for graph in (step, found):
+            for _ in range(2):
+                rewrite(graph, patterns)
+                FoldConstants().run(graph, PassContext())
+            Cse().run(graph, PassContext())
+        matching = _Matching(named, cut, 20 * len(template.nodes) + 200)
+        if all(map(matching.match, step.outputs, found.outputs)):
+            leaves = {n: v for n, v in matching.bound.items() if n.kind in LEAVES}
+            return FirstCopy(leaves, own) if _fits(template, leaves, starts) else None
+    return None
 
 
 def _step_on_zeros(template: Template) -> tuple[Graph, dict[Value, Node]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from random import Random
 
 import numpy as np
@@ -41,7 +42,7 @@ def raised(layer: nn.Layer, *shape: int | str, fold: bool = True) -> tuple[Graph
 @pytest.mark.parametrize("batch", [3, "batch"])
 @pytest.mark.parametrize("steps", [2, 3, 5])
 @pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU, nn.SimpleRNN])
-def test_layers(cell: type[nn.Layer], steps: int, batch: int | str) -> None:
+def test_layers(cell: Callable[..., nn.Layer], steps: int, batch: int | str) -> None:
     for sequences in (False, True):
         for fold in (True, False):
             graph, remarks = raised(cell(6, return_sequences=sequences), batch, steps, 4, fold=fold)
