@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 
 from rnngraph.backends.registry import BuildContext, Constraint, Device, Implementation, Kernel, Machine
 from rnngraph.errors import CompileError
-from rnngraph.ir import I32, Dims, Graph, Op, Rnn, Scan, Value, resolve
+from rnngraph.ir import BF16, Dims, Graph, Op, Rnn, Scan, Value, resolve
 from rnngraph.ir.table import OPS
-from rnngraph.phases.lanes import LANES, Unsupported, is_lanewise
+from rnngraph.phases.lanes import LANES, Unsupported
+from rnngraph.phases.nests import ELEMENTWISE, LOOKUPS, NESTS, misfit, nest_of
 from rnngraph.phases.stages import JOINS, VIEWS, rows_stage, scan_stage
 from rnngraph.phases.static import is_static
 from rnngraph.runtime.segments import Segment
 
 COMPUTE = frozenset(name for name, d in OPS.items() if "interpreted" not in d.tags
                     and (name in ("matmul", "cast") or d.tags & {"elementwise", "reduce"}))
+
+
+NATIVE = COMPUTE | VIEWS | JOINS | NESTS | {"scan", "rnn", "return"}
 
 
 def _dtypes(op: Op, _: Device) -> bool | str:
@@ -24,21 +29,35 @@ def _dtypes(op: Op, _: Device) -> bool | str:
             return f"%{v.hint or v.index} is {v.type}"
     if loop:
         return True
-    return next((reason for v in op.results if v.type.dtype is I32 and (reason := _elsewhere(v))), True)
+    return _stays(op)
+
+
+def _stays(op: Op) -> bool | str:
+    return next((reason for v in op.results if v.type.dtype.kind == "int" and (reason := _elsewhere(v))), True)
+
+
+def _loops(op: Op, _: Device) -> bool | str:
+    return misfit(op) or _stays(op)
+
+
+def _any_dtype(op: Op, _: Device) -> bool | str:
+    for v in (*op.operands, *op.results):
+        if v.type.dtype is BF16:
+            return f"%{v.hint or v.index} is {v.type}"
+    return _stays(op)
 
 
 def _elsewhere(value: Value) -> str:
-    """Why integers are left to the reference: native code makes those alone that end in native arithmetic."""
+    """Why integers are left to the reference: native code makes those alone that only native code reads."""
     todo, seen = [value], {value}
     while todo:
         v = todo.pop()
         for user, i in v.uses:
             if user.parent is not value.block or (user.name == "scan" and not _is_lengths(user, i)):
                 continue
-            moves = user.name in VIEWS | JOINS
-            if not moves and not is_lanewise(user):
+            if user.name not in NATIVE:
                 return f"its integers go to {user.name}"
-            fresh = [r for r in user.results if r.type.dtype is I32 and r not in seen]
+            fresh = [r for r in user.results if r.type.dtype.kind == "int" and r not in seen]
             seen.update(fresh)
             todo.extend(fresh)
     return ""
@@ -102,10 +121,29 @@ def _native_seconds(op: Op, dims: Dims, machine: Machine) -> float:
     return machine.cpu.seconds(op.opdef.cost(op, dims), steps=steps)
 
 
+def _nest_seconds(op: Op, dims: Dims, machine: Machine) -> float:
+    """Loops over single elements: about a cycle for each, and a sort that goes over all for each that it finds. More
+    than a stage would take, where one can do it."""
+    nest = nest_of(op)
+    count = prod(resolve(nest.shape, dims))
+    values = [*op.results, *op.operands]
+    sizes = {(k, a): resolve(values[k].shape, dims)[a] for k, a in nest.inner}
+    if op.name == "top_k":
+        each = 8.0 * prod(n for (k, _), n in sizes.items() if k in (0, 2))
+    elif op.name == "matmul":
+        each = prod(n for (k, _), n in sizes.items() if k in (0, 1)) / 4.0
+    elif op.name in LOOKUPS | ELEMENTWISE:
+        each = 1.0 if op.name in LOOKUPS else float(len(values))
+    else:
+        each = 2.0 * prod(n for (k, _), n in sizes.items() if k == len(op.results))
+    return 2.0 * _native_seconds(op, dims, machine) + count * each * ELEMENT_SECONDS
+
+
 def _no_seconds(op: Op, dims: Dims, machine: Machine) -> float:
     return 0.0
 
 
+ELEMENT_SECONDS = 0.6e-9
 DTYPES = Constraint("dtypes", "native loops compute in f32, bool and i32", _dtypes)
 
 IMPLEMENTATIONS = (
@@ -120,7 +158,10 @@ IMPLEMENTATIONS = (
     Implementation("llvm.rows", "llvm", "cpu", COMPUTE,
                    (DTYPES, Constraint("rows", "the op works row by row on the last axis", _rows)), _native_seconds),
     Implementation("llvm.view", "llvm", "cpu", (VIEWS | JOINS) - {"const"},
-                   (DTYPES, Constraint("strides", "the result is a view of memory, or a copy", _view)), _no_seconds),
+                   (Constraint("dtypes", "native memory holds all but bf16", _any_dtype),
+                    Constraint("strides", "the result is a view of memory, or a copy", _view)), _no_seconds),
+    Implementation("llvm.nest", "llvm", "cpu", NESTS,
+                   (Constraint("loops", "the op is a nest of loops over single elements", _loops),), _nest_seconds),
 )
 
 

@@ -17,6 +17,8 @@ from rnngraph.backends.llvm.cost import machine
 from rnngraph.backends.llvm.cpu import CpuTarget
 from rnngraph.backends.llvm.layout import pack, tilings
 from rnngraph.backends.llvm.microkernel import library
+from rnngraph.backends.llvm.nest import ENTRY as NEST_ENTRY
+from rnngraph.backends.llvm.nest import emit_nest, nest_signature
 from rnngraph.backends.llvm.pace import Pace
 from rnngraph.backends.llvm.plan import NOTHING, Plan, PlanKey, SegmentCode, StageCode, plan_key
 from rnngraph.backends.llvm.pool import Pool, available_cores, run_alone, runtime_object
@@ -24,7 +26,7 @@ from rnngraph.backends.llvm.signature import generator_version, signature
 from rnngraph.backends.llvm.stage import ENTRY, emit_stage
 from rnngraph.ir import BOOL, F32, I32, Array, Dims, DType, Op, Value
 from rnngraph.phases.memory import MemoryPlan
-from rnngraph.phases.stages import Schedule
+from rnngraph.phases.stages import Schedule, is_nest
 
 MAX_SIZES = 32  # bindings of the symbols whose plans are kept,
 MAX_BYTES = 256 << 20  # while their buffers together are not larger than this
@@ -49,7 +51,10 @@ class NativeKernel:
         copies = {size: self.link(f"copy {size} {generator_version()}",
                                   functools.partial(copying.emit_copy, target, size), copying.entry(size))
                   for size in itemsizes(schedule)}
-        self.code = SegmentCode(schedule, memory, tuple(inputs), tuple(outputs), stages, copies)
+        nests = {op: self.link(f"nest {nest_signature(op)} {generator_version()}",
+                               functools.partial(emit_nest, op, target), NEST_ENTRY)
+                 for op in schedule.items if isinstance(op, Op) and is_nest(op)}
+        self.code = SegmentCode(schedule, memory, tuple(inputs), tuple(outputs), stages, copies, nests)
         self.others = any(v.type.dtype is not F32 for v in outputs)
         self.machine = machine(target)
         self.plans: OrderedDict[PlanKey, list[Plan]] = OrderedDict()
@@ -90,6 +95,8 @@ class NativeKernel:
             run_alone(plan.job)
         if self.pool is not None:
             pace.took(time.perf_counter() - start, shared=shared)
+        if plan.nests.checked:
+            plan.nests.check()
         self.give(plan)
         if not self.others:
             return results

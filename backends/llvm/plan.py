@@ -6,7 +6,7 @@ Per call only the addresses of inputs and outputs are written into the tables.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TypeAlias
 
@@ -18,12 +18,13 @@ from rnngraph.backends.llvm.cost import Machine
 from rnngraph.backends.llvm.ends import Ends
 from rnngraph.backends.llvm.layout import Tiling, aligned
 from rnngraph.backends.llvm.moves import Moves
+from rnngraph.backends.llvm.nest_tables import NestTables
 from rnngraph.backends.llvm.pool import Job, records
 from rnngraph.backends.llvm.rows import Split, lanes_fit, split_rows, strides_in, whole
 from rnngraph.backends.llvm.tasks import Planner, Record, Share
 from rnngraph.backends.llvm.words import Words
 from rnngraph.errors import CompileError
-from rnngraph.ir import BOOL, F32, Array, Dims, Value, resolve
+from rnngraph.ir import BOOL, F32, Array, Dims, Op, Value, resolve
 from rnngraph.ir.ops import ConstAttrs
 from rnngraph.ir.types import Sizes
 from rnngraph.phases.instances import Source
@@ -54,6 +55,7 @@ class SegmentCode:
     outputs: tuple[Value, ...]
     stages: list[StageCode]
     copies: dict[int, int]  # address of rg_copy, by the size of an element
+    nests: dict[Op, int] = field(default_factory=dict)  # address of the code of each nest
 
 
 class Plan:
@@ -79,8 +81,10 @@ class Plan:
             if isinstance(item, Stage):
                 self.starts.append(self._stage_words(len(self.starts)))
             else:
-                self.arrays.get(item.results[0])
-        self.moves = Moves(code.schedule, code.memory, self.arrays, self.tables, code.copies)
+                for v in item.results:
+                    self.arrays.get(v)
+        self.nests = NestTables(self.arrays, self.tables, code.nests)
+        self.moves = Moves(code.schedule, code.memory, self.arrays, self.tables, code.copies, self.nests)
         uncut = frozenset(k for k, g in enumerate(code.memory.gangs) if self.moves.inner(g.stages))
         made = Planner(code.memory.gangs, self, machine, threads, uncut).plan()
         made.rows[0].extend(self._output_copies())

@@ -15,7 +15,7 @@ from rnngraph.ir.dims import add
 from rnngraph.ir.grid_ops import PadAttrs
 from rnngraph.ir.ops import ConcatAttrs
 from rnngraph.phases.gangs import Gang, find_gangs, levels_of
-from rnngraph.phases.stages import JOINS, Schedule, is_foldable_reshape
+from rnngraph.phases.stages import JOINS, Schedule, is_foldable_reshape, is_nest
 
 
 class Where(Enum):
@@ -57,10 +57,12 @@ class _Planner:
         self.inputs = inputs
         self.outputs = outputs
         self.plan = MemoryPlan()
-        self.written = dict.fromkeys(v for s in schedule.stages for v in s.writes())
-        self.by_rows = {v for s in schedule.stages if not s.is_scan for v in s.writes()}
-        self.joins = {i.results[0]: i for i in schedule.items if isinstance(i, Op) and i.name in JOINS}
-        self.moves = {i.results[0]: i for i in schedule.items if isinstance(i, Op) and i.name not in JOINS}
+        ops = [i for i in schedule.items if isinstance(i, Op)]
+        nests = [v for op in ops if is_nest(op) for v in op.results]
+        self.written = dict.fromkeys([*(v for s in schedule.stages for v in s.writes()), *nests])
+        self.by_rows = {*nests, *(v for s in schedule.stages if not s.is_scan for v in s.writes())}
+        self.joins = {op.results[0]: op for op in ops if op.name in JOINS}
+        self.moves = {op.results[0]: op for op in ops if op.name not in JOINS and not is_nest(op)}
 
     def build(self) -> MemoryPlan:
         placements = self.plan.placements

@@ -16,10 +16,12 @@ from rnngraph.ir.ops import BroadcastAttrs, ConcatAttrs, SliceAttrs
 from rnngraph.phases.hazards import CarryMode, barriers, carry_modes
 from rnngraph.phases.instances import Leaf, Source, leaves_of, walk
 from rnngraph.phases.lanes import Unsupported, is_lanewise
+from rnngraph.phases.nests import NESTS
 from rnngraph.phases.partition import Partition, partition
 
 VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const", "shift_rows", "windows", "iota",
                    "size"})
+NEST = "llvm.nest"  # the implementation of ops that are nests
 JOINS = frozenset({"concat", "pad"})  # a buffer of its own, that others are copied or written into
 
 
@@ -147,6 +149,11 @@ def is_foldable_reshape(op: Op) -> bool:
 def is_compute(op: Op) -> bool:
     """Row-wise arithmetic that a rows stage can run."""
     return is_lanewise(op) or op.name == "matmul" or "reduce" in op.opdef.tags
+
+
+def is_nest(op: Op) -> bool:
+    """An op that is a nest of loops of its own: it was selected so, or nothing else runs it."""
+    return op.impl == NEST or (not op.impl and op.name in NESTS and not is_compute(op))
 
 
 def rows_of(op: Op) -> tuple[Dim, ...]:
@@ -285,7 +292,7 @@ def _needed_outside(v: Value, internal: frozenset[Op], rows: tuple[Dim, ...], se
 
 @dataclass(slots=True)
 class Schedule:
-    """A segment's work in order: stages, views and joins. What the native backend turns into a program."""
+    """A segment's work in order: stages, nests, views and joins. What the native backend turns into a program."""
 
     items: list[Stage | Op] = field(default_factory=list)
 
@@ -312,7 +319,11 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
         inside.clear()
 
     for op in ops:
-        if is_compute(op):
+        if is_nest(op):
+            if _depends(op, inside):
+                close()
+            items.append(op)
+        elif is_compute(op):
             if open_ops and not _fits_rows(op, rows_of(open_ops[0])):
                 close()
             open_ops.append(op)

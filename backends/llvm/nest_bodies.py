@@ -1,0 +1,255 @@
+"""What nests do at one place of their outer loops, by the name of the op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from types import MappingProxyType
+
+from llvmlite import ir
+
+from rnngraph.backends.llvm.nest import Place, dtype_size, element_type
+from rnngraph.backends.llvm.nest_scalars import SCALARS, compare, convert, extreme
+from rnngraph.backends.llvm.vector import F32, F64, I64, Builder, IRType, IRValue
+from rnngraph.ir import DType
+from rnngraph.ir.order_ops import ArgAttrs, CumsumAttrs, TopKAttrs
+
+Body = Callable[[Place, Builder], None]
+
+
+def _elementwise(p: Place, b: Builder) -> None:
+    first = len(p.op.results)
+    args = [p.load(b, k) for k in range(first, len(p.at))]
+    if p.op.name == "cast":
+        p.store(b, 0, convert(b, args[0], p.dtypes[1], p.dtypes[0]))
+        return
+    p.store(b, 0, SCALARS[p.op.name](p.e, b, p.dtypes[-1], args))
+
+
+def _lookup(p: Place, b: Builder) -> None:
+    """A run of elements that one index finds, or elements with an index each."""
+    assert p.span is not None
+    size, strides = p.span
+    one, each, after = (b.append_basic_block(name) for name in ("one", "each", "looked"))
+    b.cbranch(b.icmp_signed("==", strides[2], p.e.num(0)), one, each)
+    b.position_at_end(one)
+    _found(p, b, p.at, lambda source: _run(p, b, source, size, strides))
+    b.branch(after)
+    b.position_at_end(each)
+    with p.e.for_range(b, 0, size, name="element") as i:
+        at = [p.along(b, k, i.index, stride) for k, stride in enumerate(strides)]
+        _found(p, b, at, lambda source: p.store(b, 0, p.load(b, 1, source), at[0]))
+    b.branch(after)
+    b.position_at_end(after)
+
+
+def _found(p: Place, b: Builder, at: Sequence[IRValue], read: Callable[[IRValue], None]) -> None:
+    """``read`` from where the index says. One out of range is noted, and nothing is read."""
+    size, stride = p.inner[0]
+    given = p.load(b, 2, at[2])
+    index = given if given.type == I64 else (b.sext if p.dtypes[2].numpy.kind == "i" else b.zext)(given, I64)
+    place = index
+    if p.op.name == "take":
+        place = b.select(b.icmp_signed("<", index, p.e.num(0)), b.add(index, size), index)
+    inside, missing, after = (b.append_basic_block(name) for name in ("inside", "missing", "after"))
+    b.cbranch(b.icmp_unsigned("<", place, size), inside, missing)
+    b.position_at_end(inside)
+    read(p.along(b, 1, place, stride, at[1]))
+    b.branch(after)
+    b.position_at_end(missing)
+    p.e.store(b, p.number, p.bad, align=8)
+    p.e.store(b, index, p.e.at(b, p.bad, 1, I64), align=8)
+    b.branch(after)
+    b.position_at_end(after)
+
+
+def _run(p: Place, b: Builder, source: IRValue, size: IRValue, strides: Sequence[IRValue]) -> None:
+    """Copy elements from ``source``; by vectors where they lie side by side."""
+    e, element, align = p.e, element_type(p.dtypes[0]), dtype_size(p.dtypes[0])
+    beside = b.and_(*(b.icmp_signed("==", s, e.num(1)) for s in strides[:2]))
+    whole = b.select(beside, b.and_(size, e.num(-e.W)), e.num(0))
+    with e.for_range(b, 0, whole, e.W, name="vectors") as v:
+        x = e.load(b, e.at(b, source, v.index, element), ir.VectorType(element, e.W), align=align)
+        e.store(b, x, e.at(b, p.at[0], v.index, element), align=align)
+    with e.for_range(b, whole, size, name="rest") as v:
+        p.store(b, 0, p.load(b, 1, p.along(b, 1, v.index, strides[1], source)), p.along(b, 0, v.index, strides[0]))
+
+
+# --- reductions -------------------------------------------------------------------------------------------------
+
+
+def _least(dtype: DType, *, greatest: bool = False) -> float | int:
+    if dtype.is_float:
+        return float("inf") if greatest else float("-inf")
+    bits = 8 * dtype.itemsize - (dtype.numpy.kind == "i")
+    return 2**bits - 1 if greatest else -(2**bits) if dtype.numpy.kind == "i" else 0
+
+
+def _reduce(p: Place, b: Builder) -> None:
+    """Sums and products of floats are kept in double precision: they do not grow worse with the number of terms."""
+    name, dtype, e = p.op.name, p.dtypes[1], p.e
+    sums = name in ("reduce_sum", "reduce_mean", "reduce_prod")
+    kind: IRType = F64 if sums and dtype.is_float else element_type(dtype)
+    start = {"reduce_prod": 1, "reduce_max": _least(dtype), "reduce_min": _least(dtype, greatest=True)}.get(name, 0)
+    total = ir.Constant(kind, float(start) if dtype.is_float else start)
+    with b.goto_entry_block():
+        slot = b.alloca(kind)
+    b.store(total, slot)
+    with ExitStack() as loops:
+        address = p.at[1]
+        for size, stride in p.inner:
+            loop = loops.enter_context(e.for_range(b, 0, size, name="reduced"))
+            address = p.along(b, 1, loop.index, stride, address)
+        x = p.load(b, 1, address)
+        if kind == F64 and dtype.itemsize == 4:
+            x = b.fpext(x, F64)
+        old = b.load(slot, typ=kind)
+        b.store(_combined(p, b, old, x), slot)
+    out = b.load(slot, typ=kind)
+    if name == "reduce_mean":
+        count = p.inner[0][0]
+        for size, _ in p.inner[1:]:
+            count = b.mul(count, size)
+        out = b.fdiv(out, b.sitofp(count, F64))
+    p.store(b, 0, b.fptrunc(out, F32) if kind == F64 and dtype.itemsize == 4 else out)
+
+
+def _combined(p: Place, b: Builder, x: IRValue, y: IRValue) -> IRValue:
+    name, dtype = p.op.name, p.dtypes[1]
+    if name in ("reduce_max", "reduce_min"):
+        return extreme(b, ">" if name == "reduce_max" else "<", dtype, x, y)
+    if name == "reduce_prod":
+        return b.fmul(x, y) if dtype.is_float else b.mul(x, y)
+    return b.fadd(x, y) if dtype.is_float else b.add(x, y)
+
+
+# --- order ------------------------------------------------------------------------------------------------------
+
+
+def _better(p: Place, b: Builder, sign: str, x: IRValue, best: IRValue, *, ties: bool = False) -> IRValue:
+    """Whether x comes before the best so far; NaN comes before all, ``ties``: an equal one too."""
+    dtype = p.dtypes[-1]
+    found = compare(b, sign + ("=" if ties else ""), dtype, x, best)
+    if not dtype.is_float:
+        return found
+    known = b.fcmp_unordered("uno", best, best)
+    own = b.fcmp_unordered("uno", x, x)
+    if ties:
+        return b.or_(own, b.and_(b.not_(known), found))
+    return b.and_(b.not_(known), b.or_(own, found))
+
+
+def _arg(p: Place, b: Builder) -> None:
+    """Where the greatest or least stands; the first of equals, or the last."""
+    a, e = p.op.attrs, p.e
+    assert isinstance(a, ArgAttrs)
+    (size, stride), sign = p.inner[0], ">" if p.op.name == "argmax" else "<"
+    first = p.load(b, 1)
+    with e.for_range(b, 1, size, carried=[first, e.num(0)], name="order") as loop:
+        x = p.load(b, 1, p.along(b, 1, loop.index, stride))
+        better = _better(p, b, sign, x, loop.carried[0], ties=a.last)
+        loop.next = [b.select(better, x, loop.carried[0]), b.select(better, loop.index, loop.carried[1])]
+    p.store(b, 0, loop.carried[1])
+
+
+def _top_k(p: Place, b: Builder) -> None:
+    """k times the first of what comes behind the last one found. NaN counts as the largest of all."""
+    a, e = p.op.attrs, p.e
+    assert isinstance(a, TopKAttrs)
+    (count, out_stride), (_, index_stride), (size, stride) = p.inner
+    sign = ">" if a.largest else "<"
+
+    def element(i: IRValue) -> IRValue:
+        return p.load(b, 2, p.along(b, 2, i, stride))
+
+    with e.for_range(b, 0, count, carried=[e.num(-1)], name="rank") as rank:
+        last = rank.carried[0]
+        begun = b.icmp_signed(">=", last, e.num(0))
+        before = element(b.select(begun, last, e.num(0)))
+        with e.for_range(b, 0, size, carried=[e.num(-1)], name="order") as loop:
+            x, best = element(loop.index), loop.carried[0]
+            # behind the last one: it comes before x, or is equal and stands in front of it
+            behind = b.or_(_precedes(p, b, sign, before, x),
+                           b.and_(b.not_(_precedes(p, b, sign, x, before)), b.icmp_signed(">", loop.index, last)))
+            free = b.or_(b.not_(begun), behind)
+            none = b.icmp_signed("<", best, e.num(0))
+            current = element(b.select(none, loop.index, best))
+            better = b.or_(none, _precedes(p, b, sign, x, current))
+            loop.next = [b.select(b.and_(free, better), loop.index, best)]
+        found = loop.carried[0]
+        p.store(b, 0, element(found), p.along(b, 0, rank.index, out_stride))
+        p.store(b, 1, found, p.along(b, 1, rank.index, index_stride))
+        rank.next = [found]
+
+
+def _precedes(p: Place, b: Builder, sign: str, x: IRValue, y: IRValue) -> IRValue:
+    """Whether x stands strictly before y in the order; NaN is the largest number."""
+    dtype = p.dtypes[-1]
+    less = compare(b, sign, dtype, x, y)
+    if not dtype.is_float:
+        return less
+    x_nan, y_nan = b.fcmp_unordered("uno", x, x), b.fcmp_unordered("uno", y, y)
+    if sign == ">":
+        return b.and_(b.not_(y_nan), b.or_(x_nan, less))
+    return b.and_(b.not_(x_nan), b.or_(y_nan, less))
+
+
+def _cumsum(p: Place, b: Builder) -> None:
+    a, e, dtype = p.op.attrs, p.e, p.dtypes[1]
+    assert isinstance(a, CumsumAttrs)
+    (_, out_stride), (size, stride) = p.inner
+    zero = ir.Constant(element_type(dtype), 0.0 if dtype.is_float else 0)
+    with e.for_range(b, 0, size, carried=[zero], name="order") as loop:
+        place = b.sub(b.sub(size, e.num(1)), loop.index) if a.reverse else loop.index
+        x = p.load(b, 1, p.along(b, 1, place, stride))
+        total = b.fadd(loop.carried[0], x) if dtype.is_float else b.add(loop.carried[0], x)
+        p.store(b, 0, loop.carried[0] if a.exclusive else total, p.along(b, 0, place, out_stride))
+        loop.next = [total]
+
+
+# --- matmul of computed matrices --------------------------------------------------------------------------------
+
+
+def _matmul(p: Place, b: Builder) -> None:
+    """One row of the result: vectors of columns where they lie side by side, else one column at a time."""
+    e = p.e
+    (columns, out_stride), (k, left_stride), (_, down), (_, right) = p.inner
+    one = e.num(1)
+    beside = b.and_(b.icmp_signed("==", right, one), b.icmp_signed("==", out_stride, one))
+    whole = b.select(beside, b.and_(columns, e.num(-e.W)), e.num(0))
+    with e.for_range(b, 0, whole, e.W, name="columns") as j:
+        with e.for_range(b, 0, k, carried=[e.const(0.0)], name="k") as i:
+            x = e.splat(b, p.load(b, 1, p.along(b, 1, i.index, left_stride)))
+            w = e.load(b, e.at(b, p.along(b, 2, i.index, down), j.index))
+            i.next = [e.fma(b, x, w, i.carried[0])]
+        e.store(b, i.carried[0], e.at(b, p.at[0], j.index))
+    with e.for_range(b, whole, columns, name="column") as j:
+        p.store(b, 0, _dot(p, b, p.along(b, 2, j.index, right), k, left_stride, down),
+                p.along(b, 0, j.index, out_stride))
+
+
+def _dot(p: Place, b: Builder, column: IRValue, k: IRValue, left_stride: IRValue, down: IRValue) -> IRValue:
+    """A row of the left by a column of the right matrix; by vectors where both lie side by side."""
+    e, one = p.e, p.e.num(1)
+    beside = b.and_(b.icmp_signed("==", left_stride, one), b.icmp_signed("==", down, one))
+    whole = b.select(beside, b.and_(k, e.num(-e.W)), e.num(0))
+    with e.for_range(b, 0, whole, e.W, carried=[e.const(0.0)], name="by") as v:
+        x, w = e.load(b, e.at(b, p.at[1], v.index)), e.load(b, e.at(b, column, v.index))
+        v.next = [e.fma(b, x, w, v.carried[0])]
+    total = e.reduce_sum(b, v.carried[0])
+    with e.for_range(b, whole, k, carried=[total], name="k") as i:
+        x = p.load(b, 1, p.along(b, 1, i.index, left_stride))
+        w = p.load(b, 2, e.at(b, column, b.mul(i.index, down)))
+        i.next = [e.intrinsic(b, "fma" if e.target.has_fma else "fmuladd", (x, w, i.carried[0]))]
+    return i.carried[0]
+
+
+BODIES: Mapping[str, Body] = MappingProxyType({
+    **dict.fromkeys((*SCALARS, "cast"), _elementwise),
+    **dict.fromkeys(("take", "gather"), _lookup),
+    **dict.fromkeys(("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod"), _reduce),
+    **dict.fromkeys(("argmax", "argmin"), _arg),
+    "top_k": _top_k, "cumsum": _cumsum, "matmul": _matmul,
+})
+
+__all__ = ["BODIES"]
