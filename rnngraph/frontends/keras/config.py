@@ -162,9 +162,15 @@ class Config:
         if isinstance(dtype, Mapping) and dtype.get("class_name") not in ("DTypePolicy", "Policy", "FloatDTypePolicy"):
             raise self.fail(f"its dtype policy {dtype.get('class_name')!r} (such as a quantized layer's) is not "
                             "supported; save the model before it is quantized")
-        name = dtype.get("config", {}).get("name") if isinstance(dtype, Mapping) else dtype
+        name = policy_name(dtype)
         if isinstance(name, str) and name.startswith(("int4", "int8", "float8")):
             raise self.fail(f"its dtype {name!r} is not supported; save the model before it is quantized")
+
+
+def policy_name(dtype: Any) -> Any:
+    """The name of a dtype or of a policy."""
+    inner = dtype.get("config") if isinstance(dtype, Mapping) else None
+    return inner.get("name") if isinstance(inner, Mapping) else dtype
 
 
 def layers_of(config: Config) -> list[Any]:

@@ -10,12 +10,13 @@ from rnngraph import nn
 from rnngraph.errors import ImportModelError
 from rnngraph.frontends.imported import identifiers
 from rnngraph.frontends.keras import operations, recurrent, simple
-from rnngraph.frontends.keras.config import Config, layers_of
+from rnngraph.frontends.keras.config import Config, layers_of, policy_name
 from rnngraph.frontends.keras.names import Counter, identifier, snake_case
 from rnngraph.frontends.keras.nodes import Call, Reference, calls_of, references
 from rnngraph.frontends.keras.variables import Made, Variables, inside
 from rnngraph.ir import Dim
 from rnngraph.nn import Input, Layer
+from rnngraph.nn.merge_layers import Merge
 from rnngraph.nn.tensor import Tensor
 
 MODELS = ("Sequential", "Functional", "Model")
@@ -155,13 +156,13 @@ class Builder:
             return found
         shape = c.get("batch_shape", c.get("batch_input_shape", None))
         if shape is None and c.has("input_shape"):
-            shape = [None, *c.get("input_shape")]
+            shape = [None, *c.get("input_shape", [])]
         if not isinstance(shape, list | tuple) or not 1 <= len(shape) <= 16 or not all(
                 d is None or (isinstance(d, int) and not isinstance(d, bool) and 0 < d < 2**31) for d in shape):
             raise c.fail(f"the shape of the input must be sizes and nulls, got {str(shape)[:80]}")
         dtype = c.get("dtype", "float32")
-        dtype = dtype.get("config", {}).get("name") if isinstance(dtype, Mapping) else dtype
-        if dtype not in DTYPES:
+        dtype = policy_name(dtype)
+        if not isinstance(dtype, str) or dtype not in DTYPES:
             raise c.fail(f"inputs of dtype {str(dtype)[:40]!r} are not supported")
         own = "" if self.shared or number == 0 else str(number)
         symbols = ("batch", f"time{own}", *(f"d{i}{'_' + own if own else ''}" for i in range(2, 16)))
@@ -259,6 +260,11 @@ class _Graph:
             (x, *states), *rest = args  # Keras 2 has the initial states behind the input
             args = [x, *rest]
             kwargs = {**kwargs, **({"initial_state": states} if states else {})}
+        if isinstance(function, Layer) and not isinstance(function, Merge | nn.Attention | nn.Model) and args and \
+                isinstance(args[0], list):
+            if len(args[0]) != 1:
+                raise ImportModelError(f"layer {name!r} takes one input, but is called with a list of {len(args[0])}")
+            args = [args[0][0], *args[1:]]
         if not isinstance(function, nn.RNN | nn.Bidirectional) and isinstance(function, Layer):
             args, kwargs = _masked(args, dict(kwargs))
         return function(*args, **self._known(name, function, kwargs))

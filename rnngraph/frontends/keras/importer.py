@@ -20,6 +20,8 @@ from rnngraph.frontends.keras.variables import Made, Variables, assign, from_cud
 from rnngraph.frontends.load import Inputs, input_list
 from rnngraph.nn import Layer
 
+# What layers raise that are called with what no layer takes, as a damaged configuration may have it.
+SENSELESS = (TypeError, AttributeError, ValueError, LookupError, ArithmeticError, AssertionError)
 CustomLayers = Mapping[str, Callable[[Mapping[str, Any]], Layer]]
 
 
@@ -119,6 +121,8 @@ def _model(saved: Saved, inputs: Inputs, custom: CustomLayers) -> nn.Model | nn.
         raise ImportModelError(str(e)) from None
     except RecursionError:
         raise ImportModelError("a configuration nested without end") from None
+    except SENSELESS as e:
+        raise ImportModelError(f"the configuration makes no sense: {type(e).__name__}: {str(e)[:200]}") from e
     return model
 
 

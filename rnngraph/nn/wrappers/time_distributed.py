@@ -16,6 +16,8 @@ from rnngraph.nn.scan import scan
 from rnngraph.nn.tensor import Tensor
 from rnngraph.nn.weights import WeightOwner
 
+MAX_UNROLL = 512  # steps to which a layer with loops of its own is applied one by one
+
 
 class TimeDistributed(Layer):
     """Apply ``layer`` to each step: y[:, t] = layer(x[:, t]) for x [batch, time, ...] (Keras's TimeDistributed).
@@ -24,8 +26,8 @@ class TimeDistributed(Layer):
     them) is applied to all steps at once. Any other layer is the body of a loop over time. A layer that itself runs
     over time, such as an LSTM on [batch, time, steps, features], is a loop in a loop, which only the reference backend
     runs: the table of selection says so. With an integer number of steps it is applied to each of them instead, and
-    compiles natively. Weights are the layer's, under its names. The input's mask is the output's. ShapeError for an
-    input that has no time axis.
+    compiles natively, up to 512 of them. Weights are the layer's, under its names. The input's mask is the output's.
+    ShapeError for an input that has no time axis.
 
     Example:
         >>> from rnngraph.nn import Dense, Input, TimeDistributed, trace
@@ -55,7 +57,7 @@ class TimeDistributed(Layer):
         if _on_last_axis(self.layer, x.rank - 1):
             return self.layer(x)
         steps = x.shape[1]
-        if isinstance(steps, int) and steps > 0 and _recurs(self.layer):
+        if isinstance(steps, int) and 0 < steps <= MAX_UNROLL and _recurs(self.layer):
             results = [self.layer(x[:, t]) for t in range(steps)]
             return _joined(results)
         _, results = scan(lambda carry, step: (carry, self.layer(step)), (), _turned(x))
