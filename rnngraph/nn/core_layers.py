@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 
 from rnngraph.errors import ShapeError, TraceError
@@ -152,11 +153,14 @@ class Activation(Layer):
 
 
 class LayerNormalization(Layer):
-    """(x - mean) / sqrt(variance + epsilon) over ``axis``, times gamma (scale), plus beta (center)."""
+    """(x - mean) / sqrt(variance + epsilon) over ``axis``, times gamma (scale), plus beta (center).
+
+    ``axis`` is one or a rising list; gamma and beta have the sizes of the axes.
+    """
 
     supports_masking = True
 
-    def __init__(self, axis: int = -1, epsilon: float = 1e-3, center: bool = True, scale: bool = True,
+    def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-3, center: bool = True, scale: bool = True,
                  name: str | None = None) -> None:
         super().__init__(name)
         self.axis = axis
@@ -165,20 +169,22 @@ class LayerNormalization(Layer):
         self.scale = scale
 
     def setup(self, shape: tuple[Dim, ...]) -> None:
-        rank = len(shape)
-        if not -rank <= self.axis < rank or not isinstance(shape[self.axis], int):
-            raise ShapeError(f"axis {self.axis} must be an axis of integer size, got "
+        rank, axes = len(shape), [self.axis] if isinstance(self.axis, int) else list(self.axis)
+        found = [a % rank for a in axes if -rank <= a < rank]
+        sizes = tuple(d for a in found if isinstance(d := shape[a], int))
+        if not axes or len(sizes) != len(axes) or found != sorted(set(found)):
+            raise ShapeError(f"axis {self.axis} must be an axis of integer size, or several that rise, got "
                              f"[{','.join(map(str, shape))}]")
-        size = shape[self.axis]
-        assert isinstance(size, int)
-        self.gamma = self.add_weight("gamma", (size,), "ones") if self.scale else None
-        self.beta = self.add_weight("beta", (size,), "zeros") if self.center else None
-        self.size = size
+        self.gamma = self.add_weight("gamma", sizes, "ones") if self.scale else None
+        self.beta = self.add_weight("beta", sizes, "zeros") if self.center else None
+        self.sizes = sizes
 
     def call(self, x: Tensor) -> Tensor:
-        axis = self.axis % x.rank
-        if x.shape[axis] != self.size:
-            raise ShapeError(f"expected size {self.size} at axis {axis}, got {x.type}")
-        shape = (self.size, *[1] * (x.rank - 1 - axis))
+        axes = [a % x.rank for a in ([self.axis] if isinstance(self.axis, int) else self.axis)]
+        if tuple(x.shape[a] for a in axes) != self.sizes:
+            raise ShapeError(f"expected size {', '.join(map(str, self.sizes))} at axis {', '.join(map(str, axes))}, "
+                             f"got {x.type}")
+        own = dict(zip(axes, self.sizes, strict=True))
+        shape = tuple(own.get(i, 1) for i in range(axes[0], x.rank))
         gamma, beta = (None if w is None else ops.reshape(w, shape) for w in (self.gamma, self.beta))
-        return ops.layer_norm(x, gamma, beta, axis=axis, epsilon=self.epsilon)
+        return ops.layer_norm(x, gamma, beta, axis=axes, epsilon=self.epsilon)

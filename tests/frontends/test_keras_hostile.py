@@ -288,3 +288,13 @@ def test_broken_files_are_refused_or_read(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_many_broken_files_are_refused_or_read(name: str, tmp_path: Path) -> None:
     assert fuzz(MODELS[name](), tmp_path, 4000, 2) < 4000
+
+
+def test_all_layers_that_are_not_supported_are_listed(tmp_path: Path) -> None:
+    config = functional({"a": ["x"], "b": ["a"], "c": ["b"]}, outputs=[["c", 0, 0]])
+    layers = config["config"]["layers"]
+    layers[1]["class_name"], layers[3]["class_name"] = "Lambda", "Mine"
+    layers[2] = {"class_name": "TimeDistributed", "name": "b", "inbound_nodes": layers[2]["inbound_nodes"],
+                 "config": {"name": "b", "layer": {"class_name": "Theirs", "config": {"name": "inner"}}}}
+    with pytest.raises(ImportModelError, match=r"'a' \(Lambda\) holds .*'inner' \(Theirs\): this.*'c' \(Mine\): this"):
+        rg.from_keras(archive(tmp_path / "m.keras", config))

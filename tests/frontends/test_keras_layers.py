@@ -70,6 +70,7 @@ ONE_INPUT: dict[str, tuple[tuple[int | None, ...], Any]] = {
     "batch normalization plain": (IMAGE, lambda: L.BatchNormalization(axis=2, scale=False, center=False)),
     "layer normalization": (SEQ, lambda: L.LayerNormalization()),
     "layer normalization plain": (IMAGE, lambda: L.LayerNormalization(center=False)),
+    "layer normalization axes": ((4, 5), lambda: L.LayerNormalization(axis=(-2, -1))),
     "group normalization": (IMAGE, lambda: L.GroupNormalization(2)),
     "rms normalization": (SEQ, lambda: L.RMSNormalization()),
     "unit normalization": (SEQ, lambda: L.UnitNormalization()),
@@ -131,6 +132,11 @@ TWO_INPUTS: dict[str, Any] = {
         a, b, key=b, use_causal_mask=True),
     "arithmetic": lambda a, b: (a * 2.0 - b) / 4.0 + 1.0,
     "operations": lambda a, b: keras.ops.concatenate([keras.ops.relu(a), keras.ops.tanh(b)], axis=-1),
+    "stack": lambda a, b: keras.ops.stack([a, keras.ops.flip(b, axis=1)], axis=1),
+    "where": lambda a, b: keras.ops.where(a > 0, b, keras.ops.squeeze(keras.ops.expand_dims(-b, 1), 1)),
+    "last": lambda a, b: keras.ops.concatenate([a[:, -1, :], b[:, 0]], axis=-1),
+    "views": lambda a, b: [keras.ops.softmax(keras.ops.transpose(a, (0, 2, 1)) @ a, axis=1),
+                            keras.ops.reshape(b, (-1, 5))],
     "means": lambda a, b: keras.ops.mean(a, axis=1) + keras.ops.max(b, axis=1),
 }
 

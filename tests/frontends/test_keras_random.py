@@ -41,8 +41,9 @@ def recurrent(rng: random.Random, sequences: bool, backwards: bool | None = None
 def bidirectional(rng: random.Random, sequences: bool) -> Any:
     mode = rng.choice(("concat", "sum", "mul", "ave"))
     layer = recurrent(rng, sequences, False)
-    if mode == "concat" and rng.random() < 0.3:
-        return L.Bidirectional(layer, backward_layer=recurrent(rng, sequences, True))
+    other = recurrent(rng, sequences, True)
+    if getattr(layer, "units", 0) == getattr(other, "units", 1):  # Keras counts on it in the shape of its output
+        return L.Bidirectional(layer, backward_layer=other, merge_mode=mode)
     return L.Bidirectional(layer, merge_mode=mode)
 
 

@@ -20,7 +20,6 @@ INERT = frozenset({
     "inner_init", "forget_bias_init", "lora_alpha", "weights", "batch_size",
 })
 INERT_ENDS = ("_initializer", "_regularizer", "_constraint")
-CODE = ("Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
 
 
 class Config:
@@ -43,9 +42,6 @@ class Config:
         name = self.values.get("name", entry.get("name"))
         self.name = name if isinstance(name, str) else ""
         self.used: set[str] = set()
-        if self.class_name in CODE:
-            raise ImportModelError(f"{self.where} holds code of its own, which is not run; rebuild the model with "
-                                   "layers in its place, or cut it there")
 
     @property
     def where(self) -> str:

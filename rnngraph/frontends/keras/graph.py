@@ -19,6 +19,9 @@ from rnngraph.nn import Input, Layer
 from rnngraph.nn.merge_layers import Merge
 from rnngraph.nn.tensor import Tensor
 
+MAKERS = {**simple.MAKERS, **recurrent.MAKERS}
+CODE = ("Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
+MAX_LISTED = 50
 MODELS = ("Sequential", "Functional", "Model")
 DTYPES = {"float32": "f32", "float64": "f32", "float16": "f32", "bfloat16": "f32", "int32": "i32", "int64": "i64",
           "int16": "i16", "int8": "i8", "uint8": "u8", "bool": "bool"}
@@ -56,12 +59,36 @@ class Builder:
         if c.class_name not in MODELS:
             raise c.fail("a model of a class of its own is code, which is not in the file; it can be read where it is "
                          "a Sequential or a functional model")
+        if found := list(self.unsupported(c)):
+            more = f"; and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
+            raise ImportModelError("; ".join(found[:MAX_LISTED]) + more)
         return self._sequential(c, top=True) if c.class_name == "Sequential" else self._functional(c, top=True)
 
     # --- layers -------------------------------------------------------------------------------------------------------
 
+    def unsupported(self, c: Config) -> Iterator[str]:
+        """A sentence for each layer, in whatever depth, that nothing here makes."""
+        if c.class_name in self.custom or c.class_name == "InputLayer":
+            return
+        if c.class_name in MODELS:
+            for entry in layers_of(c):
+                yield from self.unsupported(c.inner(entry))
+        elif c.class_name in ("TimeDistributed", "Bidirectional"):
+            yield from self.unsupported(c.inner(c.get("layer")))
+            if c.has("backward_layer"):
+                yield from self.unsupported(c.inner(c.get("backward_layer")))
+        elif operations.is_operation(c):
+            if c.class_name not in operations.KNOWN:
+                yield f"{c.where}: this operation is not supported; known are {', '.join(operations.KNOWN)}"
+        elif c.class_name in CODE:
+            yield (f"{c.where} holds code of its own, which is not run; rebuild the model with layers in its place, or "
+                   "cut it there")
+        elif c.class_name not in MAKERS:
+            yield (f"{c.where}: this class of layer is not supported; a layer of your own can be given: "
+                   f"rg.from_keras(..., layers={{{c.class_name!r}: function of its config}})")
+
     def layer(self, c: Config) -> Made:
-        """The layer of a configuration; ImportModelError when its class is not known."""
+        """The layer of a configuration."""
         if c.class_name in self.custom:
             layer = self.custom[c.class_name](c.values)
             if not isinstance(layer, Layer):
@@ -75,10 +102,9 @@ class Builder:
         if c.class_name == "Bidirectional":
             made = recurrent.bidirectional(c, self.layer)
         else:
-            maker = {**simple.MAKERS, **recurrent.MAKERS}.get(c.class_name)
+            maker = MAKERS.get(c.class_name)
             if maker is None:
-                raise c.fail("this class of layer is not supported; a layer of your own can be given: "
-                             f"rg.from_keras(..., layers={{{c.class_name!r}: function of its config}})")
+                raise ImportModelError("; ".join(self.unsupported(c)))
             made = maker(c)
         c.done()
         return self._frozen(c, made)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rnngraph.errors import ShapeError
 from rnngraph.frontends.keras.config import Config
-from rnngraph.ir import make_op
+from rnngraph.ir import dims, make_op
 from rnngraph.ir.ops import RESHAPE, ReshapeAttrs
 from rnngraph.nn import ops
 from rnngraph.nn.activations import ACTIVATIONS
@@ -27,8 +28,24 @@ UNARY: dict[str, Callable[..., Any]] = {
        if name in ("relu", "relu6", "sigmoid", "tanh", "silu", "softplus", "softsign", "selu", "hard_sigmoid")}}
 REDUCTIONS: dict[str, Callable[..., Any]] = {"Mean": ops.mean, "Sum": ops.sum, "Max": ops.max, "Min": ops.min,
                                             "Any": ops.any, "All": ops.all}
-KNOWN = (*BINARY, *UNARY, *REDUCTIONS, "Concatenate", "Reshape", "Transpose", "ExpandDims", "Squeeze", "Softmax",
-         "GetItem", "ZerosLike", "OnesLike")
+
+
+@composable
+def _expand(x: Tensor, axis: int) -> Tensor:
+    at = axis % (x.rank + 1)
+    return ops.reshape(x, (*x.shape[:at], 1, *x.shape[at:]))
+
+
+@composable
+def _stacked(xs: Sequence[Tensor], axis: int) -> Tensor:
+    return ops.concat([_expand(x, axis) for x in xs], axis)
+
+
+AT_AN_AXIS: dict[str, Callable[..., Any]] = {
+    "Concatenate": ops.concat, "Softmax": ops.softmax, "ExpandDims": _expand,
+    "Stack": _stacked, "Flip": ops.reverse, "Argmax": ops.argmax}
+KNOWN = (*BINARY, *UNARY, *REDUCTIONS, *AT_AN_AXIS, "Reshape", "Transpose", "Squeeze", "GetItem", "ZerosLike",
+         "OnesLike", "Where")
 
 
 def is_operation(c: Config) -> bool:
@@ -47,11 +64,15 @@ def function(c: Config) -> Callable[..., Any]:
         axis, keep = c.get("axis", None), c.flag("keepdims", False)
         c.done()
         return lambda x: REDUCTIONS[name](x, axis, keepdims=keep)
-    if name in ("Concatenate", "Softmax", "ExpandDims"):
-        at = c.axis("axis", -1)
+    if name in AT_AN_AXIS:
+        at = c.axis("axis", 0 if name == "Stack" else -1)
+        if name == "Argmax" and c.flag("keepdims", False):
+            raise c.fail("keepdims of argmax is not supported")
         c.done()
-        return {"Concatenate": lambda xs: ops.concat(xs, at), "Softmax": lambda x: ops.softmax(x, at),
-                "ExpandDims": lambda x: _expand(x, at)}[name]
+        return lambda x: AT_AN_AXIS[name](x, at)
+    if name == "Where":
+        c.done()
+        return ops.where
     if name == "Squeeze":
         axes = c.get("axis", None)
         c.done()
@@ -93,12 +114,6 @@ def _filled(x: Tensor, value: float, flags: bool) -> Tensor:
 
 
 @composable
-def _expand(x: Tensor, axis: int) -> Tensor:
-    at = axis % (x.rank + 1)
-    return ops.reshape(x, (*x.shape[:at], 1, *x.shape[at:]))
-
-
-@composable
 def _squeeze(x: Tensor, axes: Any) -> Tensor:
     gone = [a % x.rank for a in ([axes] if isinstance(axes, int) else axes)] if axes is not None else [
         i for i, d in enumerate(x.shape) if d == 1]
@@ -107,6 +122,8 @@ def _squeeze(x: Tensor, axes: Any) -> Tensor:
 
 @composable
 def _reshape(x: Tensor, shape: Sequence[Any]) -> Tensor:
-    """As ``keras.ops.reshape``; an open first size is the batch."""
-    from_first = [x.shape[0] if i == 0 and d in (None, -1) else d for i, d in enumerate(shape)]
-    return ops.reshape(x, tuple(from_first))
+    """As ``keras.ops.reshape``."""
+    known = dims.mul(*(d for d in shape if d not in (None, -1)))
+    if list(shape).count(-1) + list(shape).count(None) > 1 or known == 0:
+        raise ShapeError(f"reshape: expected at most one open size, got {list(shape)}")
+    return ops.reshape(x, tuple(dims.floordiv(dims.mul(*x.shape), known) if d in (None, -1) else d for d in shape))

@@ -118,8 +118,10 @@ def batch_normalization(c: Config) -> Made:
 def layer_normalization(c: Config) -> Made:
     if c.flag("rms_scaling", False):
         raise c.fail("rms_scaling is not supported; RMSNormalization is")
-    layer = nn.LayerNormalization(c.axis("axis", -1), c.number("epsilon", 1e-3), c.flag("center", True),
-                                  c.flag("scale", True), name=identifier(c.name))
+    axis = c.get("axis", -1)
+    axes = [axis] if isinstance(axis, int) else _ints(c, "axis")
+    layer = nn.LayerNormalization(axes[0] if len(axes) == 1 else axes, c.number("epsilon", 1e-3),
+                                  c.flag("center", True), c.flag("scale", True), name=identifier(c.name))
     return Made(layer, (Variables("", _affine(c)),))
 
 
