@@ -8,6 +8,7 @@ from math import prod
 from rnngraph.backends.registry import BuildContext, Constraint, Device, Implementation, Kernel, Machine
 from rnngraph.errors import CompileError
 from rnngraph.ir import BF16, Dims, Graph, Op, Rnn, Scan, Value, resolve
+from rnngraph.ir.pool_ops import PoolAttrs
 from rnngraph.ir.table import OPS
 from rnngraph.phases.lanes import LANES, Unsupported
 from rnngraph.phases.nests import ELEMENTWISE, LOOKUPS, NESTS, misfit, nest_of
@@ -130,6 +131,8 @@ def _nest_seconds(op: Op, dims: Dims, machine: Machine) -> float:
     sizes = {(k, a): resolve(values[k].shape, dims)[a] for k, a in nest.inner}
     if op.name == "top_k":
         each = 8.0 * prod(n for (k, _), n in sizes.items() if k in (0, 2))
+    elif isinstance(op.attrs, PoolAttrs):
+        each = 2.0 * prod(op.attrs.window)
     elif op.name == "matmul":
         each = prod(n for (k, _), n in sizes.items() if k in (0, 1)) / 4.0
     elif op.name in LOOKUPS | ELEMENTWISE:

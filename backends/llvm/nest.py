@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rnngraph.backends.llvm.cpu import CpuTarget
 from rnngraph.backends.llvm.vector import F32, F64, I64, PTR, VOID, Builder, Emit, IRType, IRValue
 from rnngraph.ir import BOOL, DType, Op
-from rnngraph.phases.nests import AXES, LOOKUPS, nest_of
+from rnngraph.phases.nests import AXES, SPANS, WINDOWS, nest_of
 
 ENTRY = "nest"
 
@@ -33,6 +33,7 @@ class Place:
     dtypes: list[DType]
     at: list[IRValue]
     inner: list[tuple[IRValue, IRValue]]
+    index: list[IRValue]  # of the outer loops
     span: tuple[IRValue, list[IRValue]] | None  # size and strides of the last outer axis, for a body that walks it
     bad: IRValue  # address of the number of a nest that has failed, and of the index behind it
     number: IRValue
@@ -68,6 +69,8 @@ def nest_signature(op: Op) -> str:
 
 def _flags(op: Op) -> str:
     """The attributes that code depends on: axes come as strides."""
+    if op.name in WINDOWS:
+        return str(op.attrs)
     names = ("last", "largest", "exclusive", "reverse")
     return " ".join(f"{n}={getattr(op.attrs, n)}" for n in names if hasattr(op.attrs, n))
 
@@ -86,14 +89,15 @@ def emit_nest(op: Op, target: CpuTarget) -> str:
     sizes, strides = rest[:AXES], [rest[AXES * (k + 1) : AXES * (k + 2)] for k in range(len(dtypes))]
     inner = rest[AXES * (1 + len(dtypes)) :]
     pairs = list(zip(inner[::2], inner[1::2], strict=True))
-    outer = AXES - (op.name in LOOKUPS)
+    outer, index = AXES - (op.name in SPANS), list[IRValue]()
     span = (sizes[-1], [s[-1] for s in strides]) if outer < AXES else None
     with ExitStack() as loops:
         for axis in range(outer):
             loop = loops.enter_context(e.for_range(b, 0, sizes[axis], name=f"axis{axis}"))
+            index.append(loop.index)
             at = [e.at(b, a, b.mul(loop.index, strides[k][axis]), element_type(d))
                   for k, (a, d) in enumerate(zip(at, dtypes, strict=True))]
-        BODIES[op.name](Place(e, op, dtypes, at, pairs, span, b.inttoptr(words[0], PTR), words[1]), b)
+        BODIES[op.name](Place(e, op, dtypes, at, pairs, index, span, b.inttoptr(words[0], PTR), words[1]), b)
     b.ret_void()
     return e.text()
 

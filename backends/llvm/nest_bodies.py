@@ -9,6 +9,7 @@ from types import MappingProxyType
 from llvmlite import ir
 
 from rnngraph.backends.llvm.nest import Place, dtype_size, element_type
+from rnngraph.backends.llvm.nest_pool import pool
 from rnngraph.backends.llvm.nest_scalars import SCALARS, compare, convert, extreme
 from rnngraph.backends.llvm.vector import F32, F64, I64, Builder, IRType, IRValue
 from rnngraph.ir import DType
@@ -249,7 +250,7 @@ BODIES: Mapping[str, Body] = MappingProxyType({
     **dict.fromkeys(("take", "gather"), _lookup),
     **dict.fromkeys(("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod"), _reduce),
     **dict.fromkeys(("argmax", "argmin"), _arg),
-    "top_k": _top_k, "cumsum": _cumsum, "matmul": _matmul,
+    "top_k": _top_k, "cumsum": _cumsum, "matmul": _matmul, "pool": pool,
 })
 
 __all__ = ["BODIES"]

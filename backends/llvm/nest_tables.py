@@ -18,7 +18,7 @@ from rnngraph.backends.llvm.words import Words
 from rnngraph.errors import InputError
 from rnngraph.ir import Array, Op, resolve
 from rnngraph.ir.ops import AxisAttrs
-from rnngraph.phases.nests import AXES, LOOKUPS, Nest, nest_of
+from rnngraph.phases.nests import AXES, LOOKUPS, WINDOWS, Nest, nest_of
 
 Axis = tuple[int, tuple[int, ...]]  # a size, and the stride of each value
 
@@ -41,7 +41,7 @@ class NestTables:
         if op.name in LOOKUPS:
             self.checked.append(op)
             number = len(self.checked)
-        axes = outer_axes(resolve(nest.shape, self.arrays.dims), nest, arrays)
+        axes = outer_axes(resolve(nest.shape, self.arrays.dims), nest, arrays, apart=op.name in WINDOWS)
         inner = [n for k, a in nest.inner for n in (arrays[k].shape[a], arrays[k].strides[a] // arrays[k].itemsize)]
         numbers = [int(self.bad.ctypes.data), number, *[0] * len(arrays), *(size for size, _ in axes)]
         numbers += [strides[k] for k in range(len(arrays)) for _, strides in axes]
@@ -63,15 +63,16 @@ class NestTables:
         raise InputError(f"{op.name}{where}: indices must be in {least}..{size - 1}, got {index}")
 
 
-def outer_axes(sizes: Sequence[int], nest: Nest, arrays: Sequence[Array]) -> list[Axis]:
-    """The outer loops: those of size one left out, those that are one in memory taken together, filled up to AXES."""
+def outer_axes(sizes: Sequence[int], nest: Nest, arrays: Sequence[Array], *, apart: bool) -> list[Axis]:
+    """The outer loops: those of size one left out, those that are one in memory taken together, filled up to AXES.
+    ``apart``: all stay, for a body that asks where it stands."""
     axes: list[Axis] = []
     for i, size in enumerate(sizes):
-        if size == 1:
+        if size == 1 and not apart:
             continue
         strides = tuple(0 if (a := m[i]) is None else array.strides[a] // array.itemsize
                         for m, array in zip(nest.maps, arrays, strict=True))
-        if axes and all(before == size * s for before, s in zip(axes[-1][1], strides, strict=True)):
+        if axes and not apart and all(before == size * s for before, s in zip(axes[-1][1], strides, strict=True)):
             axes[-1] = axes[-1][0] * size, strides
         else:
             axes.append((size, strides))

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rnngraph.ir import BF16, BOOL, F16, F32, Dim, DType, Op, Value
+from rnngraph.ir import BF16, F16, F32, Dim, Op, Value
 from rnngraph.ir.ops import AxisAttrs, ReduceAttrs
 from rnngraph.ir.order_ops import ArgAttrs, CumsumAttrs, TopKAttrs
+from rnngraph.ir.pool_ops import PoolAttrs
 
 AXES = 6  # of the outer loops
 ELEMENTWISE = frozenset({
@@ -23,7 +24,9 @@ INTEGERS_ONLY = frozenset({"mod", "rem", "bit_and", "bit_or", "bit_xor", "bit_no
 REDUCTIONS = frozenset({"reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod"})
 LOOKUPS = frozenset({"take", "gather"})
 ORDERS = frozenset({"argmax", "argmin", "top_k", "cumsum"})
-NESTS = ELEMENTWISE | REDUCTIONS | LOOKUPS | ORDERS | {"matmul"}
+WINDOWS = frozenset({"pool"})
+NESTS = ELEMENTWISE | REDUCTIONS | LOOKUPS | ORDERS | WINDOWS | {"matmul"}
+SPANS = LOOKUPS | WINDOWS  # ops that walk the last outer axis themselves, by vectors where they can
 
 Map = tuple[int | None, ...]  # for each outer axis the axis of a value that it walks, or None
 
@@ -54,6 +57,8 @@ def misfit(op: Op) -> str:
     dtype = op.operands[0].type.dtype
     if op.name in INTEGERS_ONLY and dtype.kind != "int":
         return f"{op.name} of {op.operands[0].type} is computed by the reference"
+    if isinstance(op.attrs, PoolAttrs) and op.attrs.kind == "average" and not dtype.is_float:
+        return f"an average of {op.operands[0].type} is computed by the reference"
     if op.name == "matmul" and dtype is not F32:
         return f"matmul of {op.operands[0].type} is computed by the reference"
     if len(nest_of(op).shape) > AXES:
@@ -76,6 +81,8 @@ def nest_of(op: Op) -> Nest:
         return _along(op, (op.attrs.axis,), of=(0, 1, 2))
     if isinstance(op.attrs, CumsumAttrs):
         return _along(op, (op.attrs.axis,), of=(0, 1))
+    if isinstance(op.attrs, PoolAttrs):
+        return _pool(op, len(op.attrs.window))
     return _matmul(op)
 
 
@@ -97,6 +104,16 @@ def _along(op: Op, axes: Sequence[int], of: Sequence[int]) -> Nest:
     return Nest(tuple(x.shape[i] for i in kept), maps, tuple((k, a) for k in of for a in axes))
 
 
+def _pool(op: Op, spatial: int) -> Nest:
+    """Every place of the result; within, the window's along the operand's spatial axes."""
+    rank = op.results[0].type.rank
+    places = tuple(range(rank))
+    first = rank - 1 - spatial
+    x = (*range(first), *[None] * spatial, rank - 1)
+    k = len(op.results)
+    return Nest(op.results[0].shape, ((places,) * k) + (x,), tuple((k, a) for a in range(first, rank - 1)))
+
+
 def _matmul(op: Op) -> Nest:
     """Rows of the result; within, its columns and the sums."""
     left, right = op.operands
@@ -108,10 +125,5 @@ def _matmul(op: Op) -> Nest:
     return Nest(op.result.shape[:-1], (rows, rows, batch), ((0, last), (1, rank - 1), (2, shared), (2, shared + 1)))
 
 
-def held_as(dtype: DType) -> DType:
-    """The dtype of memory: bool is held as f32."""
-    return F32 if dtype is BOOL else dtype
-
-
-__all__ = ["AXES", "ELEMENTWISE", "LOOKUPS", "NESTS", "ORDERS", "REDUCTIONS", "Nest", "held_as", "misfit",
+__all__ = ["AXES", "ELEMENTWISE", "LOOKUPS", "NESTS", "ORDERS", "REDUCTIONS", "SPANS", "WINDOWS", "Nest", "misfit",
            "nest_of"]

@@ -32,7 +32,25 @@ ROUNDED = {  # arguments, ops, result
     "keys": ("%a: f32[B,T,20], %c: f32[B,N,20]",
              "transpose %c {perm = [0, 2, 1]} : f32[B,20,N] %r = matmul %a, %1", "f32[B,T,N]"),
 }
+def windows(kind: str, *, more: str = "", **attrs: tuple[int, ...]) -> str:
+    given = {"window": (3, 2), "strides": (1, 2), "low": (0, 0), "high": (0, 0), "dilation": (1, 1)} | attrs
+    return f"pool %m {{kind = {kind}, " + ", ".join(f"{k} = {list(v)}" for k, v in given.items()) + f"{more}}}"
+
+
+ROUNDED |= {
+    "average": ("%m: f32[B,9,8,19]", windows("average", low=(1, 1), high=(2, 0)), "f32[B,10,4,19]"),
+    "average with its padding": ("%m: f32[B,9,8,3]",
+                                 windows("average", low=(1, 1), high=(2, 0), more=", counted = true"), "f32[B,10,4,3]"),
+    "average at the end": ("%m: f32[B,10,8,3]", windows("average", strides=(2, 2), more=", ceil = true"),
+                           "f32[B,5,4,3]"),
+    "sums": ("%m: f32[B,9,T,17]", windows("sum", window=(2, 1), strides=(2, 1)), "f32[B,4,T,17]"),
+}
 EXACT = {
+    "greatest of windows": ("%m: f32[B,9,8,21]", windows("max", low=(1, 1), high=(1, 1), dilation=(2, 1)),
+                            "f32[B,7,5,21]"),
+    "greatest over time": ("%m: f32[B,T,8,5]", windows("max", window=(1, 2)), "f32[B,T,4,5]"),
+    "where": ("%m: f32[B,9,8,2]", windows("max", low=(1, 0), high=(1, 1), more=", indices = true"), "f32[B,9,4,2]"),
+    "greatest integer of windows": ("%m: i64[B,9,8,2]", windows("max"), "i64[B,7,4,2]"),
     "take": (f"%x: f32[B,5,T], {J}", "take %x, %i {axis = 1}", "f32[B,T,N,T]"),
     "take of integers": (f"%x: i64[5,B], {J}", "take %x, %i {axis = 0}", "i64[T,N,B]"),
     "take of bool": (f"%p: bool[5,B], {J}", "take %p, %i {axis = 0}", "bool[T,N,B]"),
@@ -77,7 +95,7 @@ def graph_of(case: tuple[str, str, str]) -> Graph:
     arguments, body, result = case
     lines = body.split(" %r = ")
     text = (f"%1 = {lines[0]} " if len(lines) > 1 else "") + f"%r = {lines[-1]} : {result}"
-    if "top_k" in body:
+    if "top_k" in body or "indices" in body:
         text = text.replace("%r =", "%r, %where =") + ", " + result.replace("f32", "i64")
         text += "  return r = %r, w = %where"
     else:
