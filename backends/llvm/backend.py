@@ -139,6 +139,7 @@ def _nest_seconds(op: Op, dims: Dims, machine: Machine) -> float:
         each = 1.0 if op.name in LOOKUPS else float(len(values))
     else:
         each = 2.0 * prod(n for (k, _), n in sizes.items() if k == len(op.results))
+        each *= 8.0 if op.name == "softmax" else 1.0
     return 2.0 * _native_seconds(op, dims, machine) + count * each * ELEMENT_SECONDS
 
 

@@ -12,6 +12,7 @@ from rnngraph.backends.llvm.nest import Place, dtype_size, element_type
 from rnngraph.backends.llvm.nest_pool import pool
 from rnngraph.backends.llvm.nest_scalars import SCALARS, compare, convert, extreme
 from rnngraph.backends.llvm.vector import F32, F64, I64, Builder, IRType, IRValue
+from rnngraph.backends.llvm.vmath import LOWERINGS
 from rnngraph.ir import DType
 from rnngraph.ir.order_ops import ArgAttrs, CumsumAttrs, TopKAttrs
 
@@ -208,6 +209,34 @@ def _cumsum(p: Place, b: Builder) -> None:
         loop.next = [total]
 
 
+def _softmax(p: Place, b: Builder) -> None:
+    """The exponents of W elements at a time, less the largest, and the sum of all. NaN in one is NaN in all."""
+    e = p.e
+    (_, out_stride), (size, stride) = p.inner
+    with e.for_range(b, 1, size, carried=[p.load(b, 1)], name="largest") as loop:
+        x = p.load(b, 1, p.along(b, 1, loop.index, stride))
+        loop.next = [extreme(b, ">", p.dtypes[1], x, loop.carried[0])]
+    largest = e.splat(b, loop.carried[0])
+    last = b.sub(size, e.num(1))
+    with e.for_range(b, 0, size, e.W, carried=[e.const(0.0)], name="sum") as loop:
+        x = e.const(0.0)
+        for lane in range(e.W):
+            at = b.add(loop.index, e.num(lane))
+            at = b.select(b.icmp_signed("<", at, last), at, last)
+            x = b.insert_element(x, p.load(b, 1, p.along(b, 1, at, stride)), e.num(lane))
+        y = LOWERINGS["exp"](e, b, b.fsub(x, largest))
+        y = b.select(e.tail_mask(b, loop.index, size), y, e.const(0.0))
+        for lane in range(e.W):
+            at = b.add(loop.index, e.num(lane))
+            with e.if_then(b, b.icmp_signed("<", at, size), "lane"):
+                p.store(b, 0, b.extract_element(y, e.num(lane)), p.along(b, 0, at, out_stride))
+        loop.next = [b.fadd(loop.carried[0], y)]
+    total = e.reduce_sum(b, loop.carried[0])
+    with e.for_range(b, 0, size, name="share") as share:
+        at = p.along(b, 0, share.index, out_stride)
+        p.store(b, 0, b.fdiv(p.load(b, 0, at), total), at)
+
+
 # --- matmul of computed matrices --------------------------------------------------------------------------------
 
 
@@ -250,7 +279,7 @@ BODIES: Mapping[str, Body] = MappingProxyType({
     **dict.fromkeys(("take", "gather"), _lookup),
     **dict.fromkeys(("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod"), _reduce),
     **dict.fromkeys(("argmax", "argmin"), _arg),
-    "top_k": _top_k, "cumsum": _cumsum, "matmul": _matmul, "pool": pool,
+    "top_k": _top_k, "cumsum": _cumsum, "softmax": _softmax, "matmul": _matmul, "pool": pool,
 })
 
 __all__ = ["BODIES"]

@@ -41,11 +41,21 @@ class ReferenceKernel:
         with np.errstate(all="ignore"):  # NaN and inf are values here, not accidents
             for op in self.segment.ops:
                 interpreter.run_op(op)
-        # Copies, because an evaluation may give views of its inputs.
-        return [np.array(interpreter.env[v]) for v in self.segment.outputs]
+        return _own([interpreter.env[v] for v in self.segment.outputs], (*inputs, *self.constants.values()))
 
     def artifacts(self) -> Mapping[str, str]:
         return {}
+
+
+def _own(results: Sequence[Array], others: Sequence[Array]) -> list[Array]:
+    """The results as arrays that share memory with nothing: an evaluation may give views of its inputs, or inputs."""
+    taken = {id(a) for a in others}
+    out = []
+    for a in results:
+        fresh = isinstance(a, np.ndarray) and a.base is None and a.flags.writeable and id(a) not in taken
+        taken.add(id(a))
+        out.append(a if fresh else np.array(a))
+    return out
 
 
 class ReferenceBackend:

@@ -25,7 +25,7 @@ REDUCTIONS = frozenset({"reduce_sum", "reduce_mean", "reduce_max", "reduce_min",
 LOOKUPS = frozenset({"take", "gather"})
 ORDERS = frozenset({"argmax", "argmin", "top_k", "cumsum"})
 WINDOWS = frozenset({"pool"})
-NESTS = ELEMENTWISE | REDUCTIONS | LOOKUPS | ORDERS | WINDOWS | {"matmul"}
+NESTS = ELEMENTWISE | REDUCTIONS | LOOKUPS | ORDERS | WINDOWS | {"matmul", "softmax"}
 SPANS = LOOKUPS | WINDOWS  # ops that walk the last outer axis themselves, by vectors where they can
 
 Map = tuple[int | None, ...]  # for each outer axis the axis of a value that it walks, or None
@@ -59,8 +59,8 @@ def misfit(op: Op) -> str:
         return f"{op.name} of {op.operands[0].type} is computed by the reference"
     if isinstance(op.attrs, PoolAttrs) and op.attrs.kind == "average" and not dtype.is_float:
         return f"an average of {op.operands[0].type} is computed by the reference"
-    if op.name == "matmul" and dtype is not F32:
-        return f"matmul of {op.operands[0].type} is computed by the reference"
+    if op.name in ("matmul", "softmax") and dtype is not F32:
+        return f"{op.name} of {op.operands[0].type} is computed by the reference"
     if len(nest_of(op).shape) > AXES:
         return f"{op.name} of {op.operands[0].type} has more than {AXES} axes"
     return ""
@@ -79,7 +79,7 @@ def nest_of(op: Op) -> Nest:
         return _along(op, (op.attrs.axis,), of=(1,))
     if isinstance(op.attrs, TopKAttrs):
         return _along(op, (op.attrs.axis,), of=(0, 1, 2))
-    if isinstance(op.attrs, CumsumAttrs):
+    if isinstance(op.attrs, CumsumAttrs) or (op.name == "softmax" and isinstance(op.attrs, AxisAttrs)):
         return _along(op, (op.attrs.axis,), of=(0, 1))
     if isinstance(op.attrs, PoolAttrs):
         return _pool(op, len(op.attrs.window))

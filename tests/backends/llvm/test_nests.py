@@ -43,6 +43,8 @@ ROUNDED |= {
                                  windows("average", low=(1, 1), high=(2, 0), more=", counted = true"), "f32[B,10,4,3]"),
     "average at the end": ("%m: f32[B,10,8,3]", windows("average", strides=(2, 2), more=", ceil = true"),
                            "f32[B,5,4,3]"),
+    "softmax": (F, "softmax %x {axis = 1}", "f32[B,T,5]"),
+    "softmax of lanes": (F, "softmax %x {axis = 2}", "f32[B,T,5]"),
     "sums": ("%m: f32[B,9,T,17]", windows("sum", window=(2, 1), strides=(2, 1)), "f32[B,4,T,17]"),
 }
 EXACT = {
