@@ -13,7 +13,7 @@ from math import prod
 
 from rnngraph.ir import Array
 
-FEW_ROWS = 16  # a matmul of fewer rows at a time reads its weights too often: lay the rows out anew instead
+FEW_ROWS = 8  # a matmul of fewer rows at a time reads its weights too often: lay the rows out anew instead
 FEW_NUMBERS = 64  # and so does other work on fewer numbers at a time: calls cost more than copies
 
 
