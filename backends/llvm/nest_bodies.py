@@ -51,7 +51,7 @@ def _found(p: Place, b: Builder, at: Sequence[IRValue], read: Callable[[IRValue]
     given = p.load(b, 2, at[2])
     index = given if given.type == I64 else (b.sext if p.dtypes[2].numpy.kind == "i" else b.zext)(given, I64)
     place = index
-    if p.op.name == "take":
+    if p.op.name != "gather":
         place = b.select(b.icmp_signed("<", index, p.e.num(0)), b.add(index, size), index)
     inside, missing, after = (b.append_basic_block(name) for name in ("inside", "missing", "after"))
     b.cbranch(b.icmp_unsigned("<", place, size), inside, missing)
@@ -276,7 +276,7 @@ def _dot(p: Place, b: Builder, column: IRValue, k: IRValue, left_stride: IRValue
 
 BODIES: Mapping[str, Body] = MappingProxyType({
     **dict.fromkeys((*SCALARS, "cast"), _elementwise),
-    **dict.fromkeys(("take", "gather"), _lookup),
+    **dict.fromkeys(("take", "gather", "gather_elements"), _lookup),
     **dict.fromkeys(("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod"), _reduce),
     **dict.fromkeys(("argmax", "argmin"), _arg),
     "top_k": _top_k, "cumsum": _cumsum, "softmax": _softmax, "matmul": _matmul, "pool": pool,

@@ -58,7 +58,7 @@ class NestTables:
         self.bad[0] = 0
         axis = op.attrs.axis if isinstance(op.attrs, AxisAttrs) else 0
         size = self.arrays.get(op.operands[0]).shape[axis]
-        least = -size if op.name == "take" else 0
+        least = 0 if op.name == "gather" else -size
         where = f" of layer {op.layer!r}" if op.layer else ""
         raise InputError(f"{op.name}{where}: indices must be in {least}..{size - 1}, got {index}")
 

@@ -162,6 +162,17 @@ def _floor(e: Emit, b: Builder, x: IRValue) -> IRValue:
     return b.select(small, signed, x)
 
 
+def _ceil(e: Emit, b: Builder, x: IRValue) -> IRValue:
+    return b.fneg(_floor(e, b, b.fneg(x)))
+
+
+def _round(e: Emit, b: Builder, x: IRValue) -> IRValue:
+    """To the nearest integer, halves to the even one: beside 2^23 a float has no fraction left."""
+    size, whole = _abs(e, b, x), e.const(2.0**23)
+    near = copy_sign(e, b, b.fsub(b.fadd(size, whole), whole), x)
+    return b.select(b.fcmp_ordered("<", size, whole), near, x)
+
+
 def _log_double(e: Emit, b: Builder, x: IRValue) -> IRValue:
     """log of f32 lanes >= 0 as f64, error about 1e-13 * |log|: what y * log(x) needs to keep 24 bits of the power."""
     bits = b.bitcast(b.fpext(x, e.f64v), e.i64v)  # as double every f32 is normal
@@ -301,7 +312,8 @@ _pow_call = _once("pow", _pow)
 LOWERINGS: MappingProxyType[str, Lowering] = MappingProxyType({
     "add": _arithmetic("fadd", "add"), "sub": _arithmetic("fsub", "sub"), "mul": _arithmetic("fmul", "mul"),
     "div": _arithmetic("fdiv", ""), "pow": _power, "min": _extreme("<"), "max": _extreme(">"),
-    "neg": _neg, "abs": _abs, "sign": _sign, "floor": _floor, "relu": _relu,
+    "neg": _neg, "abs": _abs, "sign": _sign, "floor": _floor, "ceil": _ceil, "round": _round,
+    "relu": _relu,
     "sqrt": lambda e, b, x: e.intrinsic(b, "sqrt", (x,)),
     "exp": _once("exp", _exp), "log": _once("log", _log), "tanh": _once("tanh", _tanh),
     "sigmoid": _once("sigmoid", _sigmoid), "erf": _once("erf", _erf),

@@ -50,8 +50,8 @@ def _shift_right(x: Array, by: Array) -> Array:
     return np.asarray(np.where(gone, sign, np.right_shift(x, places)))
 
 
-CEIL = float_op("ceil", np.ceil, 1.0, _CODE)
-ROUND = float_op("round", np.rint, 1.0, _CODE)  # halves go to the even neighbour
+CEIL = float_op("ceil", np.ceil, 1.0)
+ROUND = float_op("round", np.rint, 1.0)  # halves go to the even neighbour
 SIN = float_op("sin", np.sin, 20.0, "transcendental", _CODE)
 COS = float_op("cos", np.cos, 20.0, "transcendental", _CODE)
 TAN = float_op("tan", np.tan, 24.0, "transcendental", _CODE)

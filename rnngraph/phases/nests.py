@@ -22,7 +22,7 @@ ELEMENTWISE = frozenset({
 })
 INTEGERS_ONLY = frozenset({"mod", "rem", "bit_and", "bit_or", "bit_xor", "bit_not"})
 REDUCTIONS = frozenset({"reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod"})
-LOOKUPS = frozenset({"take", "gather"})
+LOOKUPS = frozenset({"take", "gather", "gather_elements"})
 ORDERS = frozenset({"argmax", "argmin", "top_k", "cumsum"})
 WINDOWS = frozenset({"pool"})
 NESTS = ELEMENTWISE | REDUCTIONS | LOOKUPS | ORDERS | WINDOWS | {"matmul", "softmax"}
@@ -61,9 +61,19 @@ def misfit(op: Op) -> str:
         return f"an average of {op.operands[0].type} is computed by the reference"
     if op.name in ("matmul", "softmax") and dtype is not F32:
         return f"{op.name} of {op.operands[0].type} is computed by the reference"
+    if op.name == "gather_elements" and isinstance(op.attrs, AxisAttrs):
+        x, index = op.operands
+        sizes = enumerate(zip(index.shape, x.shape, strict=True))
+        if any(i != op.attrs.axis and not _within(n, most) for i, (n, most) in sizes):
+            return f"the indices {index.type} may be larger than {x.type} off axis {op.attrs.axis}"
     if len(nest_of(op).shape) > AXES:
         return f"{op.name} of {op.operands[0].type} has more than {AXES} axes"
     return ""
+
+
+def _within(n: Dim, most: Dim) -> bool:
+    """Whether a size is known to be no larger."""
+    return n == most or (isinstance(n, int) and isinstance(most, int) and n <= most)
 
 
 def nest_of(op: Op) -> Nest:
@@ -71,6 +81,10 @@ def nest_of(op: Op) -> Nest:
     if op.name in ELEMENTWISE:
         rank = op.result.type.rank
         return Nest(op.result.shape, (tuple(range(rank)),) * (1 + len(op.operands)))
+    if op.name == "gather_elements" and isinstance(op.attrs, AxisAttrs):
+        places = tuple(range(op.result.type.rank))
+        beside = tuple(None if i == op.attrs.axis else i for i in places)
+        return Nest(op.result.shape, (places, beside, places), ((1, op.attrs.axis),))
     if op.name in LOOKUPS:
         return _lookup(op, op.attrs.axis if isinstance(op.attrs, AxisAttrs) else 0)
     if isinstance(op.attrs, ReduceAttrs):

@@ -136,8 +136,8 @@ def test_masks_of_lengths_are_native() -> None:
 @pytest.mark.parametrize(("text", "reason"), [
     ("graph @g(%a: i64[B,4]) { %r = pow %a, %a : i64[B,4] return r = %r }", "is i64"),
     ("graph @g(%a: i32[B,4]) { %r = pow %a, %a : i32[B,4] %p = lt %r, %a : bool[B,4] return p = %p }", "no lane form"),
-    ("graph @g(%a: i32[B,3], %t: f32[B,3]) { %r = add %a, %a : i32[B,3] "
-     "%y = gather_elements %t, %r {axis = 0} : f32[B,3] return y = %y }", "its integers go to gather_elements"),
+    ("graph @g(%a: i32[B,2], %t: f32[9,3]) { %r = add %a, %a : i32[B,2] "
+     "%y = gather_nd %t, %r {batch_dims = 0} : f32[B] return y = %y }", "its integers go to gather_nd"),
 ])
 def test_what_is_left_to_the_reference_says_why(text: str, reason: str) -> None:
     compiled = compile_graph(parse(text))

@@ -57,6 +57,8 @@ EXACT = {
     "take of integers": (f"%x: i64[5,B], {J}", "take %x, %i {axis = 0}", "i64[T,N,B]"),
     "take of bool": (f"%p: bool[5,B], {J}", "take %p, %i {axis = 0}", "bool[T,N,B]"),
     "take one": ("%x: f32[B,5], %k: i32[]", "take %x, %k {axis = 1}", "f32[B]"),
+    "gather elements": ("%x: f32[T,5,N], %e: i64[T,9,N]", "gather_elements %x, %e {axis = 1}", "f32[T,9,N]"),
+    "gather some": ("%x: i64[B,5,7], %e: i32[B,4,3]", "gather_elements %x, %e {axis = 1}", "i64[B,4,3]"),
     "gather": ("%x: f32[5,7], %j: i32[T,N]", "gather %x, %j", "f32[T,N,7]"),
     "gather by u8": ("%x: f32[5,7], %j: u8[T,N]", "gather %x, %j", "f32[T,N,7]"),
     "largest": (F, "reduce_max %x {axes = [1]}", "f32[B,5]"), "least": (F, "reduce_min %x {axes = [0, 2]}", "f32[T]"),
@@ -115,7 +117,7 @@ def inputs_of(graph: Graph, dims: dict[str, int]) -> dict[str, Array]:
     for name, v in zip(graph.input_names, graph.inputs, strict=True):
         shape = tuple(dims[d] if isinstance(d, str) else d for d in v.shape)
         dtype = v.type.dtype.numpy
-        if name in "ijk":
+        if name in "eijk":
             out[name] = RNG.integers(0 if name == "j" else -5, 5, shape).astype(dtype)
         elif dtype.kind == "f":
             out[name] = np.asarray(np.round(RNG.standard_normal(shape) * 4) / 4 + 0.25, dtype)
