@@ -203,10 +203,14 @@ def _join(x: Value, left: SliceAttrs | None, y: Value, right: SliceAttrs | None)
 
 @pattern(ops.TRANSPOSE)
 def transpose_of_ones(op: Op, b: Builder) -> Values:
-    """transpose(x, p) -> reshape(x)   in a scan body, where p moves only dims of size 1"""
+    """transpose(x, p) -> reshape(x)   in a scan body, where p moves only dims of size 1
+
+    Not around convolutions: propagate-layout knows an image with channels first by its transposes.
+    """
     assert isinstance(op.attrs, TransposeAttrs)
     (x,) = op.operands
-    inside = op.parent is not None and op.parent.parent is not None and op.parent.parent.name == "scan"
+    inside = (op.parent is not None and op.parent.parent is not None and op.parent.parent.name == "scan"
+              and not any(other.opdef is grid_ops.CONV for other in op.parent.ops))
     long = [a for a in op.attrs.perm if x.shape[a] != 1]
     return [b.reshape(x, op.result.shape)] if inside and long == sorted(long) else None
 

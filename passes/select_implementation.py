@@ -6,6 +6,7 @@ Ops inside scan bodies are part of their scan; ``const`` ops are host data and g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -80,32 +81,94 @@ class SelectImplementation(Pass):
         known = context.artifacts.get("selection")
         selection = Selection(list(known.decisions) if isinstance(known, Selection) else [])
         dims = expected_dims(graph, context.dims)
-        for op in graph.block.body:
-            if not op.impl and op.opdef is not CONST and (op.opdef is RNN or not self.fused_only):
-                op.impl = _choose(op, context, dims, selection)
+        choices = {op: _choose(op, context, dims) for op in graph.block.body
+                   if not op.impl and op.opdef is not CONST and (op.opdef is RNN or not self.fused_only)}
+        for group in _moves(choices):
+            _settle(group, choices)
+        for op, choice in choices.items():
+            op.impl = choice.best.name
+            selection.decisions += choice.decisions(op)
         context.artifacts["selection"] = selection
 
 
-def _choose(op: Op, context: PassContext, dims: Dims, selection: Selection) -> str:
+@dataclass(slots=True)
+class _Choice:
+    """The candidates of an op, and which one it is; ``settled``: its neighbours decided."""
+
+    candidates: tuple[Any, ...]
+    best: Any
+    settled: bool = False
+
+    @property
+    def backend(self) -> str:
+        name: str = self.best.name
+        return name.split(".")[0]
+
+    def decisions(self, op: Op) -> list[Decision]:
+        fit = sum(c.seconds is not None for c in self.candidates)
+        verdicts = [REJECTED if c.seconds is None else CHOSEN if c is self.best else SLOWER for c in self.candidates]
+        return [Decision(op.name, op.layer, c.name, verdict, self.reason(c, fit), c.seconds, c.failures)
+                for c, verdict in zip(self.candidates, verdicts, strict=True)]
+
+    def reason(self, candidate: Any, fit: int) -> str:
+        if candidate.failures:
+            return "fails " + ", ".join(f.split(":")[0] for f in candidate.failures)
+        if self.settled:
+            return "moves data between ops that " + ("run there" if candidate is self.best else f"{self.backend} runs")
+        if candidate is self.best:
+            return "the lowest estimate" if fit > 1 else "the only one whose constraints hold"
+        return f"{self.best.name} is estimated faster"
+
+
+def _choose(op: Op, context: PassContext, dims: Dims) -> _Choice:
     candidates: tuple[Any, ...] = context.registry.consider(op, context.target, dims)
-    fit = [c for c in candidates if c.seconds is not None]
-    best = min(fit, key=lambda c: c.seconds, default=None)
-    for c in candidates:
-        verdict = REJECTED if c.seconds is None else CHOSEN if c is best else SLOWER
-        reason = _reason(c, best, len(fit))
-        selection.decisions.append(Decision(op.name, op.layer, c.name, verdict, reason, c.seconds, c.failures))
+    best = min((c for c in candidates if c.seconds is not None), key=lambda c: c.seconds, default=None)
     if best is None:
         raise SelectionError(_none(op, context, candidates))
-    name: str = best.name
-    return name
+    return _Choice(candidates, best)
 
 
-def _reason(candidate: Any, best: Any, fit: int) -> str:
-    if candidate.failures:
-        return "fails " + ", ".join(f.split(":")[0] for f in candidate.failures)
-    if candidate is best:
-        return "the lowest estimate" if fit > 1 else "the only one whose constraints hold"
-    return f"{best.name} is estimated faster"
+def _moves(choices: dict[Op, _Choice]) -> list[list[Op]]:
+    """Groups of ops that cost nothing where they are and read each other's results."""
+    free = {op: None for op, choice in choices.items() if choice.best.seconds == 0.0}
+    groups = []
+    while free:
+        todo = [free.popitem()[0]]
+        group = list(todo)
+        while todo:
+            for other in _neighbours(todo.pop()):
+                if other in free:
+                    del free[other]
+                    group.append(other)
+                    todo.append(other)
+        groups.append(group)
+    return groups
+
+
+def _settle(group: Sequence[Op], choices: dict[Op, _Choice]) -> None:
+    """Moves that nobody of their backend needs would be a segment of their own: they go where their neighbours are."""
+    inside = set(group)
+    around = {choices[o].backend if o in choices else o.impl.split(".")[0] for op in group for o in _neighbours(op)
+              if o not in inside and (o in choices or o.impl)}
+    if not around or choices[group[0]].backend in around:
+        return
+    for op in group:
+        fit = [c for c in choices[op].candidates if c.seconds is not None and c.name.split(".")[0] in around]
+        if fit:
+            choices[op] = _Choice(choices[op].candidates, min(fit, key=lambda c: c.seconds), settled=True)
+
+
+def _neighbours(op: Op) -> list[Op]:
+    """The ops of the block that make what ``op`` reads, or read what it makes."""
+    makers = [v.op for v in op.operands if v.op is not None]
+    return makers + [_at_top(user, op) for r in op.results for user in r.users()]
+
+
+def _at_top(user: Op, op: Op) -> Op:
+    """The op of the block of ``op`` that a user stands in."""
+    while user.parent is not op.parent and user.parent is not None and user.parent.parent is not None:
+        user = user.parent.parent
+    return user
 
 
 def _none(op: Op, context: PassContext, candidates: tuple[Any, ...]) -> str:

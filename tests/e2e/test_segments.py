@@ -74,3 +74,26 @@ def test_a_join_of_very_many_pieces_is_not_looked_through() -> None:
     got = np.asarray(rg.compile(text, target="cpu")(x))
     assert time.perf_counter() - start < 20.0
     assert deviation(got, np.tile(np.tanh(np.tanh(x.astype(np.float64))), (1, 8192))) <= 1e-6
+
+
+def test_moves_between_ops_of_the_reference_make_no_segment_of_their_own() -> None:
+    text = """
+graph @g(%x: f32[B,3,4], %i: i64[N,2], %w: f32[B,4]) {
+  %t = transpose %x {perm = [1, 0, 2]} : f32[3,B,4]
+  %r = reverse %t {axis = 2} : f32[3,B,4]
+  %g = gather_nd %r, %i {batch_dims = 0} : f32[N,4]
+  %s = slice %g {axis = 1, start = 0, size = 2, step = 1} : f32[N,2]
+  %k = slice %w {axis = 1, start = 0, size = 2, step = 1} : f32[B,2]
+  %y = tanh %k : f32[B,2]
+  return s = %s, y = %y
+}
+"""
+    model = rg.compile(text, target="cpu")
+    impls = {op.name: op.impl for op in model._program.graph.block.body if op.name not in ("slice", "return")}
+    assert impls == {"transpose": "reference.op", "reverse": "reference.op", "gather_nd": "reference.op",
+                     "tanh": "llvm.rows"}
+    assert "moves data between ops that run there" in str(model.explain())
+    x, w, index = data(2, 3, 4), data(2, 4), np.array([[0, 1], [2, 0], [-1, 1]])
+    s, y = model(x, index, w)
+    np.testing.assert_array_equal(s, x.transpose(1, 0, 2)[:, :, ::-1][index[:, 0], index[:, 1]][:, :2])
+    assert deviation(y, np.tanh(w[:, :2])) <= 1e-6
