@@ -168,8 +168,10 @@ class CompiledModel:
         input does not fit.
         """
         program = self._program
-        plain = lengths is None and initial_state is None and mask is None and not named and self._kept is None
-        if plain and len(arrays) == len(program.input_names) and PackedSequence not in map(type, arrays):
+        plain = lengths is None and initial_state is None and mask is None and self._kept is None
+        if plain and named:
+            arrays, named = self._placed(arrays, named)
+        if plain and not named and len(arrays) == len(program.input_names) and PackedSequence not in map(type, arrays):
             outputs = program.run(arrays)
         else:
             outputs = self._run_named(self._by_name(arrays, named), {"lengths": lengths, "mask": mask}, initial_state)
@@ -191,6 +193,16 @@ class CompiledModel:
         state = {n: a for n, a in inputs.items() if n not in own and n not in rows}
         outputs = self._run_named(own, rows, state or None)
         return dict(zip(self.output_names, outputs, strict=True))
+
+    def _placed(self, arrays: tuple[object, ...],
+                named: dict[str, object]) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Arrays by name put behind those by position, when together they are the inputs."""
+        rest = self._program.input_names[len(arrays) :]
+        if len(named) == len(rest):
+            given = {self._own.get(n, n): a for n, a in named.items()}
+            if all(n in given for n in rest):
+                return (*arrays, *(given[n] for n in rest)), {}
+        return arrays, named
 
     def _by_name(self, arrays: Sequence[object], named: Mapping[str, object]) -> dict[str, object]:
         names = self.program.input_names
