@@ -19,6 +19,7 @@ PASSES: dict[str, str] = {
     "propagate-layout": "propagate_layout:PropagateLayout",
     "lower-conv": "lower_conv:LowerConv",
     "roll-steps": "roll_steps:RollSteps",
+    "iterate-sequences": "iterate_sequences:IterateSequences",
     "raise-rnn": "raise_rnn:RaiseRnn",
     "merge-bidirectional": "merge_bidirectional:MergeBidirectional",
     "merge-stacked": "merge_stacked:MergeStacked",
@@ -32,7 +33,8 @@ PASSES: dict[str, str] = {
 
 PIPELINES: dict[str, str] = {
     "default": (
-        "canonicalize,fold-constants,cse,dce,roll-steps,hoist-invariant,raise-rnn,merge-bidirectional,merge-stacked,"
+        "canonicalize,fold-constants,cse,dce,roll-steps,hoist-invariant,iterate-sequences,raise-rnn,merge-bidirectional,"
+        "merge-stacked,"
         "select-implementation{fused-only=true},expand-rnn{selected-only=true},inline-single-step,propagate-layout,canonicalize,"
         "fuse-gate-matmuls,hoist-invariant,hoist-input-projection,lower-conv,fold-embedding,fold-constants,cse,dce,"
         "select-implementation,schedule-phases,plan-memory"

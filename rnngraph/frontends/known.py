@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rnngraph.errors import ImportModelError
-from rnngraph.ir import Array, Dim, DType
+from rnngraph.ir import I64, Array, Dim, DType
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor, wrap
@@ -17,12 +17,12 @@ MAX_KNOWN = 4096  # elements of a value that is computed while the graph is walk
 
 
 class Known:
-    """An array that is known: of numbers, or of dtype object with Dims (ints and symbols), which stand for int64."""
+    """An array that is known: of numbers, or of dtype object with Dims (ints and symbols), which stand for integers."""
 
     def __init__(self, array: Any, dtype: DType | None = None) -> None:
         # numpy takes a scalar out of an array of objects; a size must stay an object
         self.array: Array = np.asarray(array, object if isinstance(array, str) else None)
-        self.dtype = dtype  # where numpy has no dtype of its own for it: bf16, held as float32
+        self.dtype = dtype  # where the array does not tell it: bf16, held as float32, and sizes that are not i64
 
     @classmethod
     def dims(cls, dims: Iterable[Dim]) -> Known:
@@ -51,17 +51,18 @@ class Known:
         """The value as a tensor in the active trace."""
         if not self.symbolic:
             return wrap(active().builder.const(self.array, self.dtype))
-        parts = [ops.reshape(_size(d), (1,)) for d in self.array.flat]
+        dtype = self.dtype or I64
+        parts = [ops.reshape(_size(d, dtype), (1,)) for d in self.array.flat]
         return ops.reshape(ops.concat(parts, 0) if len(parts) > 1 else parts[0], self.array.shape)
 
     def __repr__(self) -> str:
         return f"Known({self.array!r})"
 
 
-def _size(dim: Dim) -> Tensor:
+def _size(dim: Dim, dtype: DType) -> Tensor:
     if isinstance(dim, str):
-        return ops.size_of(dim, "i64")
-    return wrap(active().builder.const(np.asarray(dim, np.int64)))
+        return ops.size_of(dim, dtype.name)
+    return wrap(active().builder.const(np.asarray(dim, dtype.numpy)))
 
 
 def as_dims(known: Known, what: str) -> tuple[Dim, ...]:

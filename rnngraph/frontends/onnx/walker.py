@@ -12,6 +12,8 @@ from rnngraph.frontends.imported import NeedsEqual, NeedsSize, NeedsValue, expec
 from rnngraph.frontends.known import Known
 from rnngraph.frontends.onnx.proto import Graph, Node
 from rnngraph.frontends.onnx.registry import HANDLERS, SHAPE_HANDLERS, Entry, Item
+from rnngraph.ir import I64
+from rnngraph.ir.types import dtype_of
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor
 
@@ -163,8 +165,23 @@ def _on_shapes(node: Node, items: Sequence[Item]) -> Any:
     if node.op_type in ("Shape", "Size"):
         return function(node, *items)
     if all(i is None or (isinstance(i, Known) and i.is_shape) for i in items):
-        return function(node, *items)
+        return _as_given(node, items, function(node, *items))
     return None
+
+
+def _as_given(node: Node, items: Sequence[Item], found: Any) -> Any:
+    """Integers made of sizes, of the dtype that those have: tf2onnx computes with i32."""
+    source = items[1] if node.op_type == "Where" else items[0]
+    if found is None or not isinstance(source, Known) or node.op_type == "ConstantOfShape":
+        return found
+    dtype = source.dtype or I64 if source.symbolic else dtype_of(source.array)
+    if dtype.kind == "int" and node.op_type != "Cast":
+        for known in found if isinstance(found, tuple) else (found,):
+            if known.symbolic:
+                known.dtype = dtype
+            elif known.array.dtype.kind in "iu":
+                known.array = known.array.astype(dtype.numpy)
+    return found
 
 
 def label_of(node: Node) -> str:

@@ -1,10 +1,10 @@
-"""If: a known condition takes one branch, another selects from both. Scan and Loop are in `frontends.onnx.loops`."""
+"""If: a known condition takes one branch, another selects from both. Scan and Loop: `frontends.onnx.scans`, `loops`."""
 
 from __future__ import annotations
 
 from rnngraph.errors import ImportModelError
 from rnngraph.frontends.depends import is_data
-from rnngraph.frontends.onnx import loops
+from rnngraph.frontends.onnx import loops, scans
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import Item, handler
 from rnngraph.frontends.onnx.walker import tensor_of, walker
@@ -48,8 +48,8 @@ def _selected(node: Node, flag: Tensor, a: Item, b: Item) -> Tensor:
 @handler("Scan", raw=True)
 def scan(node: Node, *inputs: Item) -> tuple[Item, ...]:
     if node.version < 9:
-        return loops.scan_8(node, inputs)
-    return loops.scan_9(node, inputs)
+        return scans.scan_8(node, inputs)
+    return scans.scan_9(node, inputs)
 
 
 @handler("Loop", raw=True)

@@ -13,6 +13,7 @@ from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import Item, shape_handler
 from rnngraph.frontends.onnx.slices import axis_of, slice_range
 from rnngraph.ir import Array, Dim, dims
+from rnngraph.ir.types import dtype_of
 from rnngraph.nn.tensor import Tensor
 
 _NUMPY_OF = {1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64, 9: np.bool_,
@@ -145,7 +146,7 @@ def cast(node: Node, x: Known) -> Known | None:
     if to is None or np.dtype(to).kind not in "iub":
         return None
     if x.symbolic:
-        return x if np.dtype(to).kind in "iu" else None
+        return Known(x.array, dtype_of(np.zeros(0, to))) if np.dtype(to).kind in "iu" else None
     return Known(x.array.astype(to))
 
 
