@@ -16,6 +16,7 @@ FAMILIES = (
     "normalization",
     "pooling",
     "quantization",
+    "quantized_recurrent",
     "recurrent",
     "reductions",
     "sequences",

@@ -74,11 +74,16 @@ def dynamic_quantize_linear(node: Node, x: Tensor) -> tuple[Tensor, ...]:
 
 def dynamically(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """x as u8 with the scale and the zero point that its range gives; the range holds 0."""
+    scale, zero = range_of(x)
+    return rounded(x / scale, zero, U8), scale, ops.cast(zero, U8)
+
+
+def range_of(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The scale, and the zero point as a float, with which 8 bits hold the range of x and 0."""
     low, high = ops.minimum(ops.min(x), 0.0), ops.maximum(ops.max(x), 0.0)
     spread = high - low
     scale = ops.where(ops.equal(spread, 0.0), 1.0, spread / 255.0)
-    zero = ops.clip(ops.round(0.0 - low / scale), 0.0, 255.0)
-    return rounded(x / scale, zero, U8), scale, ops.cast(zero, U8)
+    return scale, ops.clip(ops.round(0.0 - low / scale), 0.0, 255.0)
 
 
 @handler("QLinearMatMul")

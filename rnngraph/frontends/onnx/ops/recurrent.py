@@ -50,8 +50,8 @@ class Inputs:
                                    f"{x.type} and R {r.type}")
         for name, t, shape in (("W", w, (count, gates * size, x.shape[2])), ("R", r, (count, gates * size, size)),
                                ("B", b, (count, 2 * gates * size))):
-            if t is not None and t.shape != shape:
-                raise ImportModelError(f"{node}: expected {name} of shape {list(shape)}, got {t.type}")
+            if t is not None:
+                _check_shape(node, name, t, shape)
         if layout:
             x = ops.transpose(x, (1, 0, 2))
             states = [None if s is None else ops.transpose(s, (1, 0, 2)) for s in states]
@@ -139,6 +139,12 @@ def gru(node: Node, x: Tensor, w: Tensor, r: Tensor, b: Tensor | None = None, le
 @handler("LSTM")
 def lstm(node: Node, x: Tensor, w: Tensor, r: Tensor, b: Tensor | None = None, lengths: Tensor | None = None,
          h0: Tensor | None = None, c0: Tensor | None = None, p: Tensor | None = None) -> tuple[Tensor, ...]:
+    return lstm_of(node, OnnxLSTM, x, w, r, b, lengths, h0, c0, p)
+
+
+def lstm_of(node: Node, kind: type[OnnxLSTM], x: Tensor, w: Tensor, r: Tensor, b: Tensor | None, lengths: Tensor | None,
+            h0: Tensor | None, c0: Tensor | None, p: Tensor | None) -> tuple[Tensor, ...]:
+    """Y, Y_h and Y_c by cells of this kind."""
     given = Inputs.of(node, 4, x, w, r, b, lengths, [h0, c0])
     functions, clip = _functions(node, 3, given, ("Sigmoid", "Tanh", "Tanh")), node.attr("clip", 0.0)
     coupled = bool(node.attr("input_forget", 0))
@@ -150,6 +156,6 @@ def lstm(node: Node, x: Tensor, w: Tensor, r: Tensor, b: Tensor | None = None, l
         if p is not None:
             row = ops.reshape(p[d : d + 1], (3 * given.size,))
             peepholes = dict(zip("iof", ops.split(row, 3, 0), strict=True))
-        return OnnxLSTM(given.size, given.weights(d, "iofc"), functions[d], clip, peepholes, coupled)
+        return kind(given.size, given.weights(d, "iofc"), functions[d], clip, peepholes, coupled)
 
     return given.run(node, cell)
