@@ -150,7 +150,7 @@ class NativeKernel:
 
 def itemsizes(schedule: Schedule) -> list[int]:
     """The sizes of the elements that a segment may copy. Bool is held as float."""
-    dtypes = {v.type.dtype for i in schedule.items if isinstance(i, Op) for v in i.operands}
+    dtypes = {v.type.dtype for i in schedule.items if isinstance(i, Op) for v in (*i.operands, *i.results)}
     return sorted({4} | {d.numpy.itemsize for d in dtypes if d is not BOOL})
 
 

@@ -74,3 +74,16 @@ def test_one_number_for_all_rows(body: str) -> None:
     graph = parse(f"graph @g(%x: f32[T,B], %s: f32[]) {{ {body} return y = %y }}")
     for time, batch in ((3, 5), (1, 1), (40, 2)):
         assert_native(graph, {"T": time, "B": batch})
+
+
+@pytest.mark.parametrize("dtype", ["i64", "i32", "i16", "u8", "f32"])
+def test_numbers_of_any_size_that_are_outputs(dtype: str) -> None:
+    """No op of the segment reads them: they are copied all the same."""
+    graph = parse(f"""graph @g(%x: f32[T,B]) {{
+      %i = iota {{size = T, dtype = {dtype}}} : {dtype}[T]
+      %y = tanh %x : f32[T,B]
+      return i = %i, y = %y
+    }}""")
+    got = compile_graph(graph)(np.zeros((5, 2), np.float32))[0]
+    np.testing.assert_array_equal(got, np.arange(5, dtype=got.dtype))
+    assert got.dtype == graph.outputs[0].type.dtype.numpy
