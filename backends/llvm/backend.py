@@ -54,8 +54,10 @@ def _elsewhere(value: Value) -> str:
     while todo:
         v = todo.pop()
         for user, i in v.uses:
-            if user.parent is not value.block or (user.name == "scan" and not _is_lengths(user, i)):
+            if user.parent is not value.block or (user.name in ("scan", "rnn") and not _is_lengths(user, i)):
                 continue
+            if user.name in ("scan", "rnn"):
+                return f"its integers are the lengths of a {user.name}, which are known before a loop runs"
             if user.name not in NATIVE:
                 return f"its integers go to {user.name}"
             fresh = [r for r in user.results if r.type.dtype.kind == "int" and r not in seen]
@@ -64,8 +66,9 @@ def _elsewhere(value: Value) -> str:
     return ""
 
 
-def _is_lengths(scan: Op, i: int) -> bool:
-    return Scan(scan).attrs.lengths and i == len(scan.operands) - 1
+def _is_lengths(loop: Op, i: int) -> bool:
+    lengths = Scan(loop).lengths if loop.name == "scan" else Rnn(loop).lengths
+    return lengths is not None and loop.operands[i] is lengths
 
 
 def _constant_weights(op: Op, _: Device) -> bool | str:
