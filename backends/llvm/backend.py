@@ -56,8 +56,6 @@ def _elsewhere(value: Value) -> str:
         for user, i in v.uses:
             if user.parent is not value.block or (user.name in ("scan", "rnn") and not _is_lengths(user, i)):
                 continue
-            if user.name in ("scan", "rnn"):
-                return f"its integers are the lengths of a {user.name}, which are known before a loop runs"
             if user.name not in NATIVE:
                 return f"its integers go to {user.name}"
             fresh = [r for r in user.results if r.type.dtype.kind == "int" and r not in seen]

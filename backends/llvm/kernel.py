@@ -15,6 +15,8 @@ from rnngraph.backends.llvm import copy as copying
 from rnngraph.backends.llvm.args import Slots, weight_slot
 from rnngraph.backends.llvm.cost import machine
 from rnngraph.backends.llvm.cpu import CpuTarget
+from rnngraph.backends.llvm.ends_code import ENTRY as ENDS_ENTRY
+from rnngraph.backends.llvm.ends_code import emit_ends
 from rnngraph.backends.llvm.layout import pack, tilings
 from rnngraph.backends.llvm.microkernel import library
 from rnngraph.backends.llvm.nest import ENTRY as NEST_ENTRY
@@ -54,7 +56,11 @@ class NativeKernel:
         nests = {op: self.link(f"nest {nest_signature(op)} {generator_version()}",
                                functools.partial(emit_nest, op, target), NEST_ENTRY)
                  for op in schedule.items if isinstance(op, Op) and is_nest(op)}
-        self.code = SegmentCode(schedule, memory, tuple(inputs), tuple(outputs), stages, copies, nests)
+        lengths = {v.type.dtype for s in schedule.stages if (v := s.lengths) is not None and v not in inputs}
+        ends = {d.name: self.link(f"ends {d} {generator_version()}",
+                                  functools.partial(emit_ends, target, d), ENDS_ENTRY)
+                for d in lengths}
+        self.code = SegmentCode(schedule, memory, tuple(inputs), tuple(outputs), stages, copies, nests, ends)
         self.others = any(v.type.dtype is not F32 for v in outputs)
         self.machine = machine(target)
         self.plans: OrderedDict[PlanKey, list[Plan]] = OrderedDict()

@@ -8,7 +8,8 @@ Strides count elements.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class NestTables:
         self.arrays = arrays
         self.words = words
         self.code = code
-        self.checked: list[Op] = []  # nests that may fail; the first one's number is 1
+        self.checked: list[Callable[[int], None]] = []  # what raises the errors; the first one's number is 1
         self.bad = np.zeros(2, np.int64)  # the number of a nest that did, and the index
 
     def record(self, op: Op) -> Record:
@@ -39,8 +40,7 @@ class NestTables:
         arrays = [self.arrays.get(v) for v in (*op.results, *op.operands)]
         number = 0
         if op.name in LOOKUPS:
-            self.checked.append(op)
-            number = len(self.checked)
+            number = self.checks(partial(self._out_of_range, op))
         axes = outer_axes(resolve(nest.shape, self.arrays.dims), nest, arrays, apart=op.name in WINDOWS)
         inner = [n for k, a in nest.inner for n in (arrays[k].shape[a], arrays[k].strides[a] // arrays[k].itemsize)]
         numbers = [int(self.bad.ctypes.data), number, *[0] * len(arrays), *(size for size, _ in axes)]
@@ -50,12 +50,19 @@ class NestTables:
             self.words.put(at + 2 + k, array)
         return (self.code[op], at)
 
+    def checks(self, fail: Callable[[int], None]) -> int:
+        """The number under which native code notes a wrong value, for which ``fail`` then raises."""
+        self.checked.append(fail)
+        return len(self.checked)
+
     def check(self) -> None:
-        """InputError when a nest has met an index out of range. What it computed is not to be seen."""
-        if not self.bad[0]:
-            return
-        op, index = self.checked[int(self.bad[0]) - 1], int(self.bad[1])
-        self.bad[0] = 0
+        """InputError when something was out of range. What the call computed is not to be seen."""
+        if self.bad[0]:
+            fail, value = self.checked[int(self.bad[0]) - 1], int(self.bad[1])
+            self.bad[0] = 0
+            fail(value)
+
+    def _out_of_range(self, op: Op, index: int) -> None:
         axis = op.attrs.axis if isinstance(op.attrs, AxisAttrs) else 0
         size = self.arrays.get(op.operands[0]).shape[axis]
         least = 0 if op.name == "gather" else -size

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import TypeAlias
 
@@ -23,9 +24,9 @@ from rnngraph.backends.llvm.pool import Job, records
 from rnngraph.backends.llvm.rows import Split, lanes_fit, split_rows, strides_in, whole
 from rnngraph.backends.llvm.tasks import Planner, Record, Share
 from rnngraph.backends.llvm.words import Words
-from rnngraph.errors import CompileError
 from rnngraph.ir import BOOL, F32, Array, Dims, Op, Value, resolve
 from rnngraph.ir.ops import ConstAttrs
+from rnngraph.ir.scan import check_lengths
 from rnngraph.ir.types import Sizes
 from rnngraph.phases.instances import Source
 from rnngraph.phases.memory import MemoryPlan
@@ -56,6 +57,7 @@ class SegmentCode:
     stages: list[StageCode]
     copies: dict[int, int]  # address of rg_copy, by the size of an element
     nests: dict[Op, int] = field(default_factory=dict)  # address of the code of each nest
+    ends: dict[str, int] = field(default_factory=dict)  # address of rg_ends by the dtype of lengths
 
 
 class Plan:
@@ -69,6 +71,7 @@ class Plan:
         self.stages: Sequence[Stage] = code.schedule.stages
         self.arrays = Arrays(code.memory, code.inputs, code.outputs, dims, margins(self.stages))
         self.ends: dict[tuple[Value, int, int], Ends] = {}  # by lengths and numbers of rows and steps
+        self.made: list[Ends] = []  # those that native code makes
         self.given_ends: list[tuple[int, Ends]] = []  # those of inputs: which one
         self.tables = Words(self.arrays)
         self.keep: list[Array] = []  # own buffers
@@ -252,7 +255,7 @@ class Plan:
         return even, odd
 
     def _ends(self, value: Value, rows: int, steps: int, layer: str) -> Ends:
-        """Lengths come in from outside of the segment, or are constant; what no caller has given is checked here."""
+        """Lengths come in from outside, are constant, or are computed here; what no caller has given is checked."""
         key = (value, rows, steps)
         if key not in self.ends:
             ends = Ends(rows, steps, layer)
@@ -262,8 +265,6 @@ class Plan:
             elif value.op is not None and isinstance(value.op.attrs, ConstAttrs):
                 ends.unchecked = True
                 ends.set(value.op.attrs.value.array)
-            else:
-                raise CompileError(f"llvm: lengths %{value.hint} are neither an input of the segment nor constant")
             self.ends[key] = ends
         return self.ends[key]
 
@@ -306,7 +307,30 @@ class Plan:
         return self.moves.before(stage) + starts
 
     def joins(self, stages: Sequence[int]) -> list[Record]:
-        return self.moves.joins(stages)
+        return self.moves.joins(stages) + self._computed_ends(stages)
+
+    def _computed_ends(self, stages: Sequence[int]) -> list[Record]:
+        """The ends of loops whose lengths this segment has computed by now."""
+        out: list[Record] = []
+        for value in dict.fromkeys(v for k in stages if (v := self.stages[k].lengths) is not None):
+            if value.op is None or value in self.code.inputs or isinstance(value.op.attrs, ConstAttrs):
+                continue
+            source = self.arrays.get(value)
+            for (of, rows, steps), ends in self.ends.items():
+                if of is value and ends not in self.made:
+                    self.made.append(ends)
+                    number = self.nests.checks(partial(self._wrong_lengths, value, source, ends))
+                    count = max(len(source), 1)
+                    numbers = [source.strides[0] // source.itemsize, rows // count, count, steps]
+                    at = self.tables.table([0, *numbers, 0, 0, int(self.nests.bad.ctypes.data), number])
+                    for k, array in ((0, source), (5, ends.lengths), (6, ends.live)):
+                        self.tables.put(at + k, array)
+                    out.append((self.code.ends[value.type.dtype.name], at))
+        return out
+
+    def _wrong_lengths(self, value: Value, source: Array, ends: Ends, wrong: int) -> None:
+        own = self.arrays.locate(source).base is None  # not an output, whose memory the caller has
+        check_lengths(source.view(value.type.dtype.numpy) if own else np.array([wrong]), ends.steps, ends.layer)
 
     def after(self, stage: int) -> list[Record]:
         s = self.stages[stage]
