@@ -29,6 +29,8 @@ class RaiseRnn(Pass):
 
     def run(self, graph: Graph, context: PassContext) -> None:
         for op in list(graph.walk()):
+            if isinstance(op.attrs, RnnAttrs):
+                context.note(op.layer, f"an rnn node as it comes: {_shown(op.attrs)}")
             if op.name != "scan" or op.parent is None:
                 continue
             op = squeeze(op, graph) or op
@@ -39,6 +41,11 @@ class RaiseRnn(Pass):
                 continue
             _replace(op, cell)
             context.applied(op.layer, f"the scan is {_describe(cell)}: now an rnn node")
+
+
+def _shown(a: RnnAttrs) -> str:
+    layers = f"{a.num_layers} layer{'s' if a.num_layers > 1 else ''}"
+    return f"{a.mode}, {layers}, {a.direction}"
 
 
 def _describe(cell: Cell) -> str:

@@ -15,7 +15,10 @@ MOVES = frozenset({"reshape", "transpose", "broadcast", "slice", "reverse", "con
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """``kind`` is "lengths" (0..size) or "index" (0..size-1); ``layer``: where the op stands that needs it."""
+    """``kind`` is "lengths" (0..size), "index" (0..size-1) or "longest" (0..size, the largest being size itself).
+
+    ``layer``: where the op stands that needs it.
+    """
 
     kind: str
     size: Dim
@@ -24,7 +27,7 @@ class Bound:
     def highest(self, dims: Dims) -> int:
         """The greatest value allowed."""
         (size,) = resolve((self.size,), dims)
-        return size if self.kind == "lengths" else size - 1
+        return size - 1 if self.kind == "index" else size
 
 
 def integer_bounds(value: Value) -> tuple[Bound, ...]:

@@ -27,7 +27,7 @@ def clone_block(block: Block, mapping: dict[Value, Value]) -> Block:
 
 
 def clone_graph(graph: Graph) -> Graph:
-    return Graph(graph.name, clone_block(graph.block, {}))
+    return Graph(graph.name, clone_block(graph.block, {}), dict(graph.longest))
 
 
 def inline_block(block: Block, args: dict[Value, Value], into: Block, at: int) -> list[Value]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rnngraph.errors import IRError
 from rnngraph.ir.dims import is_symbol
-from rnngraph.ir.types import TensorType
+from rnngraph.ir.types import Dim, TensorType
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -215,10 +215,15 @@ class Block:
 
 @dataclass(eq=False, slots=True)
 class Graph:
-    """A named graph: inputs are the block's arguments, outputs the operands of its ``return``."""
+    """A named graph: inputs are the block's arguments, outputs the operands of its ``return``.
+
+    ``longest`` says of inputs that hold row lengths which size the largest must be: calls check it. It is no part of
+    the text form.
+    """
 
     name: str = "main"
     block: Block = field(default_factory=Block)
+    longest: dict[str, Dim] = field(default_factory=dict)
 
     @property
     def inputs(self) -> list[Value]:

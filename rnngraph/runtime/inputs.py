@@ -71,13 +71,18 @@ class InputSpec:
                 where = f" (layer {bound.layer!r})" if bound.layer else ""
                 raise InputError(f"input {self.name!r}: values must be in 0..{highest}, {what}{where}; "
                                  f"got {low}..{high}")
+            if bound.kind == "longest" and high < highest:
+                raise InputError(f"input {self.name!r}: the longest row must have all {highest} steps, got {high}: "
+                                 f"pad_packed_sequence cuts at the longest row; give sequences of {high} steps, or "
+                                 "total_length= to pad_packed_sequence")
 
 
 class InputPlan:
     """The inputs of one graph, and how their shapes bind its symbols."""
 
     def __init__(self, graph: Graph) -> None:
-        self.specs = tuple(InputSpec(n, v.type, integer_bounds(v))
+        longest = {n: (Bound("longest", d),) for n, d in graph.longest.items()}
+        self.specs = tuple(InputSpec(n, v.type, (*integer_bounds(v), *longest.get(n, ())))
                            for n, v in zip(graph.input_names, graph.inputs, strict=True))
         self.bounded = tuple(i for i, s in enumerate(self.specs) if s.bounds)
         self.computed = tuple({d: None for s in self.specs for d in s.type.shape

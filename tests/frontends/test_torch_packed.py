@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 import rnngraph as rg
-from rnngraph.errors import ImportModelError
+from rnngraph.errors import ImportModelError, InputError
 from rnngraph.ir import Array
 from tests.frontends.torch_support import check, close, draw
 
@@ -116,3 +116,33 @@ def test_packed_input_given_padded() -> None:
 def _first(outputs: Any) -> Array:
     found: Array = outputs[0]
     return found
+
+
+def test_the_longest_row_has_all_steps() -> None:
+    """pad_packed_sequence cuts at the longest row, so that the output's time is not the input's."""
+    compiled = rg.compile(Tagger(nn.GRU, True, False).eval(), example_inputs=tuple(batch([7, 5, 2], True)))
+    x = draw(3, 9, 4).numpy()
+    with pytest.raises(InputError, match=r"'lengths': the longest row must have all 9 steps, got 7.*total_length="):
+        compiled(x, np.array([2, 7, 5]))
+    compiled(x, np.array([2, 9, 5]))
+
+
+def test_total_length() -> None:
+    class Whole(Tagger):
+        def forward(self, x: torch.Tensor, lengths: torch.Tensor, state: Any = None) -> Any:
+            y, _ = self.rnn(pack_padded_sequence(x, lengths, True, False))
+            return self.out(pad_packed_sequence(y, True, total_length=x.size(1))[0])
+
+    example = batch([7, 5, 2], True)
+    check(Whole(nn.GRU, True, False), example, [draw(3, 9, 4), torch.tensor([2, 7, 5])])
+
+
+def test_lengths_that_are_computed() -> None:
+    class Counted(Tagger):
+        def forward(self, x: torch.Tensor, mask: torch.Tensor, state: Any = None) -> Any:
+            y, _ = self.rnn(pack_padded_sequence(x, mask.sum(1), True, False))
+            return self.out(pad_packed_sequence(y, True)[0])
+
+    mask = torch.arange(7)[None] < torch.tensor([7, 5, 2])[:, None]
+    with pytest.warns(UserWarning, match="is taken to give all time steps"):
+        check(Counted(nn.GRU, True, False), [batch([7, 5, 2], True)[0], mask])

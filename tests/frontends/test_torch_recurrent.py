@@ -53,6 +53,8 @@ def test_a_stack_of_two_directions_is_one_node(kind: str) -> None:
     nodes = [op for op in rg.trace(layer, layer.inputs).walk() if op.name == "rnn"]
     assert [(getattr(op.attrs, "num_layers", 0), getattr(op.attrs, "direction", "")) for op in nodes] == [
         (2, "bidirectional")]
+    mode = "rnn_tanh" if kind == "tanh" else kind
+    assert f"raise-rnn: an rnn node as it comes: {mode}, 2 layers, bidirectional" in rg.compile(layer).explain()
 
 
 def test_modules_behind_each_other_are_merged_and_named() -> None:

@@ -10,6 +10,7 @@ input, and its first batch size is the batch. The walk keeps it padded.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from torch.nn.modules.rnn import RNNBase
 from torch.overrides import TorchFunctionMode
 
 NAMESPACE = "rnngraph"
+_PAD = torch.nn.utils.rnn.pad_packed_sequence.__code__
 MODES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 _TORCH: Any = torch  # much of it has no types
@@ -32,7 +34,7 @@ _LIBRARY.define(f"lstm_packed(Tensor data, Tensor batch_sizes, Tensor[] hx, {_OP
 _LIBRARY.define("pack(Tensor input, Tensor lengths, bool batch_first) -> (Tensor, Tensor)")
 _LIBRARY.define("pack_input(Tensor input) -> (Tensor, Tensor)")
 _LIBRARY.define("unpack(Tensor data, Tensor batch_sizes, bool batch_first, float padding_value, SymInt total_length, "
-                "SymInt batch) -> (Tensor, Tensor)")
+                "SymInt batch, bool whole) -> (Tensor, Tensor)")
 
 
 def _check(condition: Any, message: str) -> None:
@@ -111,7 +113,7 @@ def _pack_input(input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _unpack(data: torch.Tensor, batch_sizes: torch.Tensor, batch_first: bool, padding_value: float,
-            total_length: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            total_length: Any, batch: Any, whole: bool) -> tuple[torch.Tensor, torch.Tensor]:
     lead = (batch, total_length) if batch_first else (total_length, batch)
     return data.new_empty((*lead, *data.shape[1:])), batch_sizes.new_empty((batch,))
 
@@ -129,7 +131,7 @@ class StandIns(TorchFunctionMode):
         self._batches: list[tuple[torch.Tensor, Any]] = []  # the batch sizes of packed sequences, and their first
         vf = _TORCH._VF
         self._calls: dict[Any, Callable[..., Any]] = {
-            torch.max_pool1d: _max_pool1d, torch.nn.functional.max_pool1d: _max_pool1d,
+            torch.avg_pool1d: _avg_pool1d, torch.max_pool1d: _max_pool1d, torch.nn.functional.max_pool1d: _max_pool1d,
             vf.lstm: self.lstm, vf._pack_padded_sequence: self.pack, vf._pad_packed_sequence: self.unpack,
             **{getattr(vf, mode): _bound(self.recurrent, mode) for mode in MODES[1:]}}
 
@@ -163,7 +165,8 @@ class StandIns(TorchFunctionMode):
                total_length: Any) -> Any:
         batch = self._batch(sizes)
         _check(batch is not None, "pad_packed_sequence: expected batch sizes that pack_padded_sequence gave")
-        return torch.ops.rnngraph.unpack(data, sizes, batch_first, float(padding_value), total_length, batch)
+        whole = _total_length_given()
+        return torch.ops.rnngraph.unpack(data, sizes, batch_first, float(padding_value), total_length, batch, whole)
 
     def lstm(self, x: torch.Tensor, *rest: Any) -> Any:
         if isinstance(rest[0], torch.Tensor):
@@ -189,13 +192,33 @@ def _bound(function: Callable[..., Any], mode: str) -> Callable[..., Any]:
     return call
 
 
+def _total_length_given() -> bool:
+    """Whether pad_packed_sequence, which is calling, was given a total_length; it hands on a length in any case."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not _PAD:
+        frame = frame.f_back
+    return frame is not None and frame.f_locals.get("total_length") is not None
+
+
 def _max_pool1d(input: torch.Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
                 ceil_mode: bool = False, return_indices: bool = False) -> Any:
     """With the indices: the operator without them fixes the size."""
+    if isinstance(kernel_size, torch.SymInt) and not return_indices:
+        _check(kernel_size == input.shape[-1], "max_pool1d over a window of open size: expected the whole axis")
+        return input.amax(-1, keepdim=True)
     given = (kernel_size, stride, padding, dilation)
     window, step, around, distance = ([v] if isinstance(v, int) else v for v in given)
     found = torch.ops.aten.max_pool1d_with_indices(input, window, step or [], around, distance, ceil_mode)
     return tuple(found) if return_indices else found[0]
+
+
+def _avg_pool1d(input: torch.Tensor, kernel_size: Any, *rest: Any, **options: Any) -> torch.Tensor:
+    """The mean where the window is the whole axis, of open size."""
+    window = kernel_size[0] if isinstance(kernel_size, list | tuple) else kernel_size
+    if not isinstance(window, torch.SymInt):
+        return torch.avg_pool1d(input, kernel_size, *rest, **options)
+    _check(window == input.shape[-1], "avg_pool1d over a window of open size: expected the whole axis")
+    return input.mean(-1, keepdim=True)
 
 
 @contextmanager

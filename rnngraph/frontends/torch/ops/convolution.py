@@ -6,8 +6,8 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from rnngraph.errors import ImportModelError, ShapeError
-from rnngraph.frontends.torch.ops.emit import channels_first, channels_last
+from rnngraph.errors import ImportModelError
+from rnngraph.frontends.torch.ops.emit import channels_first, channels_last, known
 from rnngraph.frontends.torch.program import Node
 from rnngraph.frontends.torch.registry import handler
 from rnngraph.ir import dims
@@ -25,6 +25,7 @@ def many(value: Any, n: int) -> list[int]:
 def conv(node: Node, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
          dilation: Any = 1, groups: int = 1) -> Tensor:
     n = weight.rank - 2
+    known(input.shape[-1 - n], "the number of channels of a convolution")
     kernel = ops.transpose(weight, [*range(2, weight.rank), 1, 0])
     step, distance = many(stride, n), many(dilation, n)
     if isinstance(padding, str) and padding == "same":
@@ -127,8 +128,7 @@ def _adapted(x: Tensor, axis: int, wanted: Any, largest: bool) -> Tensor:
         return x
     if wanted == 1:
         return reduce(x, axis, keepdims=True)
-    if not isinstance(size, int) or not isinstance(wanted, int):
-        raise ShapeError(f"adaptive pooling of the open size {size} to {wanted}: expected 1")
+    size, wanted = known(size, f"what is pooled to {wanted}"), known(wanted, "the size that is pooled to")
     lead = (slice(None),) * axis
     parts = [reduce(x[(*lead, slice(i * size // wanted, -(-(i + 1) * size // wanted)))], axis, keepdims=True)
              for i in range(wanted)]

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from rnngraph.frontends.imported import NeedsSize
 from rnngraph.ir import Dim
+from rnngraph.ir.dims import symbols_of
 from rnngraph.nn import ops
 from rnngraph.nn.tensor import Tensor
+
+
+def known(dim: Dim, what: str) -> int:
+    """A dim that must be a number; NeedsSize names the symbols where it is not one yet."""
+    if isinstance(dim, str):
+        raise NeedsSize(sorted(symbols_of(dim)), f"{what} is the open size {dim}")
+    return dim
 
 
 def channels_last(x: Tensor, spatial: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from rnngraph.errors import ImportModelError
@@ -9,7 +10,7 @@ from rnngraph.frontends.torch.items import BatchSizes, Packed, Permutation, Perm
 from rnngraph.frontends.torch.ops.numbers import scalar
 from rnngraph.frontends.torch.program import Node
 from rnngraph.frontends.torch.registry import handler
-from rnngraph.ir import I64
+from rnngraph.ir import I64, Dim
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor, wrap
@@ -34,7 +35,7 @@ def pack_input(node: Node, input: Tensor) -> list[Any]:
 
 @handler("aten._pad_packed_sequence", "rnngraph.unpack", raw=True)
 def unpack(node: Node, data: Any, batch_sizes: Any, batch_first: bool, padding_value: Any, total_length: Any,
-           batch: Any = None) -> list[Any]:
+           batch: Any = None, whole: bool = False) -> list[Any]:
     if not isinstance(data, Packed):
         raise ImportModelError("expected the data of a PackedSequence that pack_padded_sequence made")
     rows = padded(data, float(padding_value))
@@ -42,11 +43,25 @@ def unpack(node: Node, data: Any, batch_sizes: Any, batch_first: bool, padding_v
     if total_length not in (steps, -1):
         raise ImportModelError(f"pad_packed_sequence(total_length={total_length}): expected the time {steps} of the "
                                "sequence that was packed")
+    if not whole and data.lengths is not None:
+        _expect_longest(data.lengths, steps)
     y: Any = rows if batch_first else _turned(rows)
     lengths: Any = counts(data)
     if data.by is not None:
         y, lengths = Permuted(y, 0 if batch_first else 1, data.by), Permuted(lengths, 0, data.by)
     return [y, lengths]
+
+
+def _expect_longest(lengths: Tensor, steps: Dim) -> None:
+    """PyTorch cuts the time at the longest row: where that is not the last step, the call is refused."""
+    value, graph = lengths.value(), active().graph
+    while value.op is not None and value.op.name == "cast":
+        value = value.op.operands[0]
+    if value.op is None and value.block is graph.block:
+        graph.longest[value.hint] = steps
+    else:
+        warnings.warn(f"{active().path or 'the module'}: pad_packed_sequence is taken to give all {steps} steps; "
+                      "PyTorch gives those of the longest row alone. Pass total_length= to say so", stacklevel=2)
 
 
 def counts(packed: Packed) -> Tensor:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rnngraph.errors import ImportModelError, ShapeError
+from rnngraph.errors import ImportModelError
 from rnngraph.frontends.torch.ops.activations import safe_softmax
 from rnngraph.frontends.torch.ops.elementwise import truth
+from rnngraph.frontends.torch.ops.emit import known
 from rnngraph.frontends.torch.program import Node
 from rnngraph.frontends.torch.registry import handler
 from rnngraph.ir import BOOL, F32
@@ -40,6 +41,9 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     if b.rank > 2 and a.shape[:-2] != b.shape[:-2]:
         lead = broadcast_shapes([a.shape[:-2], b.shape[:-2]])
         a, b = ops.expand(a, (*lead, *a.shape[-2:])), ops.expand(b, (*lead, *b.shape[-2:]))
+    if a.shape[-1] != b.shape[-2]:
+        for dim in (a.shape[-1], b.shape[-2]):
+            known(dim, "what a matrix product sums over")
     y = ops.matmul(a, b)
     shape = list(y.shape)
     if right:
@@ -91,9 +95,7 @@ def attention(node: Node, query: Tensor, key: Tensor, value: Tensor, attn_mask: 
         raise ImportModelError("attention with dropout is not supported")
     if enable_gqa and query.shape[-3] != key.shape[-3]:
         raise ImportModelError("attention with fewer key heads than query heads (enable_gqa) is not supported")
-    size = query.shape[-1]
-    if not isinstance(size, int):
-        raise ShapeError(f"attention over features of the open size {size}")
+    size = known(query.shape[-1], "the number of features of attention")
     factor = 1.0 / math.sqrt(size) if scale is None else float(scale)
     perm = [*range(key.rank - 2), key.rank - 1, key.rank - 2]
     scores = product(query * factor, ops.transpose(key, perm))

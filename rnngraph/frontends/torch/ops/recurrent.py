@@ -6,6 +6,7 @@ from typing import Any
 
 from rnngraph.errors import ImportModelError
 from rnngraph.frontends.torch.items import ModuleZeros, Packed, Permutation, Permuted, tensor_of
+from rnngraph.frontends.torch.ops.emit import known
 from rnngraph.frontends.torch.program import Node
 from rnngraph.frontends.torch.registry import handler
 from rnngraph.ir.rnn import GATES
@@ -79,8 +80,10 @@ def aten_recurrent(node: Node, input: Any, hx: Any, params: list[Tensor], has_bi
 
 def _over_time(node: Node, mode: str, input: Any, hx: list[Any], params: list[Any], has_biases: bool, num_layers: int,
                bidirectional: bool, batch_first: bool) -> list[Tensor]:
+    x = tensor_of(input)
+    known(x.shape[-1], f"the number of features of {mode}")
     layer = TorchRecurrent(mode, [tensor_of(p) for p in params], has_biases, num_layers, bidirectional, batch_first)
-    return list(layer(tensor_of(input), _states(hx, node, None)))
+    return list(layer(x, _states(hx, node, None)))
 
 
 @handler("rnngraph.lstm_packed", raw=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from rnngraph.errors import ImportModelError, ShapeError
+from rnngraph.errors import ImportModelError
+from rnngraph.frontends.torch.ops.emit import known
 from rnngraph.frontends.torch.ops.numbers import common
 from rnngraph.frontends.torch.program import Node
 from rnngraph.frontends.torch.registry import handler
@@ -154,9 +155,7 @@ def split(node: Node, self: Tensor, split_size: Any = None, split_sizes: Any = N
     if isinstance(size, list):
         sizes = size
     else:
-        total = self.shape[axis]
-        if not isinstance(total, int) or not isinstance(size, int):
-            raise ShapeError(f"split: the number of parts of {total} in parts of {size} is open")
+        total, size = known(self.shape[axis], "what is split"), known(size, "the size of the parts of a split")
         sizes = [size] * (total // size) + ([total % size] if total % size else []) or [0]
     starts: list[Dim] = [0]
     for s in sizes:
@@ -182,17 +181,14 @@ def tensor_split(node: Node, self: Tensor, sections: int | None = None, indices:
     if indices is not None:
         bounds: list[Any] = [0, *indices, total]
         return split(node, self, None, [dims.sub(b, a) for a, b in pairwise(bounds)], dim)
-    if not isinstance(total, int) or not isinstance(sections, int):
-        raise ShapeError(f"tensor_split: the size of parts of {total} is open")
+    total, sections = known(total, "what is split"), sections or 1
     return split(node, self, None, [total // sections + (i < total % sections) for i in range(sections)], dim)
 
 
 @handler("aten.unbind")
 def unbind(node: Node, self: Tensor, dim: int = 0) -> list[Tensor]:
     axis = dim % self.rank
-    total = self.shape[axis]
-    if not isinstance(total, int):
-        raise ShapeError(f"unbind: the size {total} of axis {axis} is open")
+    total = known(self.shape[axis], "what is unbound")
     return [self[(slice(None),) * axis + (i,)] for i in range(total)]
 
 
