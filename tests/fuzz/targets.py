@@ -11,6 +11,8 @@ from rnngraph.frontends.imported import NeedsSize, NeedsValue
 from tests.fuzz.harness import Target
 from tests.fuzz.mutate import mutated, mutated_onnx
 from tests.fuzz.onnx_seeds import seeds as onnx_seeds
+from tests.fuzz.torch_seeds import mutated_pickle
+from tests.fuzz.torch_seeds import seeds as torch_seeds
 
 
 def read_onnx(path: Path) -> None:
@@ -28,7 +30,12 @@ def read_onnx(path: Path) -> None:
             model = model.specialized({}, dict.fromkeys(e.symbols, 2)).settled()
 
 
+def read_checkpoint(path: Path) -> None:
+    rg.weights.read(path)
+
+
 def targets() -> dict[str, Target]:
     """Made when asked for: the seeds take time."""
-    found = [Target("onnx", ".onnx", onnx_seeds(), read_onnx, (mutated, mutated_onnx, mutated_onnx))]
+    found = [Target("onnx", ".onnx", onnx_seeds(), read_onnx, (mutated, mutated_onnx, mutated_onnx)),
+             Target("torch", ".pt", torch_seeds(), read_checkpoint, (mutated, mutated_pickle, mutated_pickle))]
     return {t.name: t for t in found}
