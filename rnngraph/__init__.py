@@ -15,7 +15,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from rnngraph import backends, data, errors, ir, nn, passes, weights
     from rnngraph.compiler import compile
+    from rnngraph.export import to_onnx
     from rnngraph.frontends.keras import from_keras
+    from rnngraph.frontends.mxnet import from_mxnet, load_rnn_checkpoint, save_rnn_checkpoint
     from rnngraph.frontends.onnx import load as from_onnx
     from rnngraph.frontends.torch import from_torch
     from rnngraph.frontends.torch.state import load_state_dict
@@ -24,15 +26,19 @@ if TYPE_CHECKING:
     from rnngraph.runtime.model import CompiledModel
 
 __all__ = ["CompiledModel", "Input", "Report", "Sequential", "__version__", "backends", "compile", "data", "errors",
-           "from_keras", "from_onnx", "from_torch", "ir", "load_state_dict", "nn", "passes", "scan", "trace", "weights",
-           "while_loop"]
+           "from_keras", "from_mxnet", "from_onnx", "from_torch", "ir", "load_rnn_checkpoint", "load_state_dict", "nn",
+           "passes", "save_rnn_checkpoint", "scan", "to_onnx", "trace", "weights", "while_loop"]
 
 _MODULES = ("backends", "data", "errors", "ir", "nn", "passes", "weights")
 _NAMES = {
     "compile": "rnngraph.compiler",
+    "to_onnx": "rnngraph.export",
     "CompiledModel": "rnngraph.runtime.model",
     "Report": "rnngraph.report",
     "from_keras": "rnngraph.frontends.keras",
+    "from_mxnet": "rnngraph.frontends.mxnet",
+    "load_rnn_checkpoint": "rnngraph.frontends.mxnet",
+    "save_rnn_checkpoint": "rnngraph.frontends.mxnet",
     "from_onnx": "rnngraph.frontends.onnx:load",
     "from_torch": "rnngraph.frontends.torch",
     "load_state_dict": "rnngraph.frontends.torch.state",

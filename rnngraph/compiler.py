@@ -13,7 +13,7 @@ from rnngraph import backends
 from rnngraph.backends.registry import TARGETS
 from rnngraph.errors import CompileError, InputError
 from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue
-from rnngraph.frontends.load import Inputs, load
+from rnngraph.frontends.load import Inputs, frontend_of, load
 from rnngraph.ir import Array, Graph, parse
 from rnngraph.ir import verify as check
 from rnngraph.nn import Input, Layer
@@ -38,7 +38,7 @@ VERIFY = (None, "each", "numeric")
 MAX_THREADS = 1024
 
 
-def compile(model: object, inputs: Inputs = None, *, example_inputs: Sequence[Any] | None = None,
+def compile(model: object, inputs: Inputs = None, *, example_inputs: Sequence[Any] | None = None, params: Any = None,
             target: str = "auto", precision: str = "f32", pipeline: str | Pipeline = "default",
             threads: int | None = None, dims: Mapping[str, int] | None = None, verify: str | None = None,
             dump: str | Path | None = None, seed: int = 0, training: bool = False) -> CompiledModel:
@@ -48,6 +48,7 @@ def compile(model: object, inputs: Inputs = None, *, example_inputs: Sequence[An
                IR text, or the path of a ``.rg`` file; a model from elsewhere: the path of an .onnx, .h5, .keras or
                -symbol.json file, an onnx.ModelProto, a torch.nn.Module (with ``example_inputs``), a Keras model
     inputs     of a model from elsewhere: by name or place, for inputs whose shapes it does not tell
+    params     of an MXNet symbol: the path of its .params, or arrays by name; None takes the file beside it
     example_inputs  arrays (tensors, for a torch module) that the model could be called with
     target     "cpu", "gpu", or "auto": for every op the cheapest implementation that this machine can run
     precision  "f32"
@@ -71,7 +72,7 @@ def compile(model: object, inputs: Inputs = None, *, example_inputs: Sequence[An
     """
     options = Options(target, precision, read_pipeline(pipeline) if isinstance(pipeline, str) else pipeline,
                       threads, {} if dims is None else dims, verify, seed)
-    source, given = _source(model, inputs, example_inputs)
+    source, given = _source(model, inputs, example_inputs, params)
 
     def compiled(source: Layer | Graph) -> CompiledModel:
         def build(variant: Variant) -> Program:
@@ -191,9 +192,11 @@ def _as_it_is(graph: Graph, variant: Variant) -> Graph:
     return graph
 
 
-def _source(model: object, inputs: Inputs, example_inputs: Sequence[Any] | None) -> tuple[
+def _source(model: object, inputs: Inputs, example_inputs: Sequence[Any] | None, params: Any = None) -> tuple[
         Layer | Graph, Input | Sequence[Input] | None]:
     """What to compile, a layer or a graph, and the inputs to trace a layer with (None: it has its own)."""
+    if params is not None and frontend_of(model) != "mxnet":
+        raise CompileError("params= is for an MXNet symbol, whose file has no weights")
     if isinstance(model, Layer):
         if isinstance(inputs, Mapping):
             raise CompileError("inputs by name are for models from files; give a layer's inputs in its call's order")
@@ -205,7 +208,7 @@ def _source(model: object, inputs: Inputs, example_inputs: Sequence[Any] | None)
     elif isinstance(model, str | Path) and Path(model).suffix == ".rg":
         graph = read(model)
     else:
-        return load(model, inputs, example_inputs), None
+        return load(model, inputs, example_inputs, params), None
     if inputs is not None:
         raise CompileError(f"graph {graph.name!r} has its inputs already; leave inputs= out")
     check(graph)  # a trace is well typed by construction, somebody's graph need not be

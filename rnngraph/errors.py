@@ -68,6 +68,10 @@ class ImportModelError(RnngraphError):
     """A foreign model or weight file could not be read."""
 
 
+class ExportError(RnngraphError):
+    """A model cannot be written in the form that was asked for; the message names the ops."""
+
+
 class ConversionError(RnngraphError):
     """Weights do not fit together, or would lose something in the layout of another system; the message names it."""
 

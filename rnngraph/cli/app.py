@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "compile": "Compile a model; report what was fused, merged and selected, and why.",
     "run": "Compile a model and run it on .npy arrays.",
     "inspect": "List a model's recurrences, and what the raising and merging passes say of them.",
+    "export": "Write a model as ONNX, for other runtimes.",
     "convert": "Recurrent weights from one system's layout to another's, file to file.",
     "opt": "Text IR in, a pipeline of passes, text IR out.",
     "doctor": "Show the machine, the backends, and how to get what is missing.",

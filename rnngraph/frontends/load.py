@@ -24,15 +24,20 @@ def frontend_of(model: object) -> str | None:
     return next((_LIBRARIES[p] for p in packages if p in _LIBRARIES), None)
 
 
-def load(model: object, inputs: Inputs = None, example_inputs: Sequence[Any] | None = None) -> Layer:
-    """The layer that a foreign model becomes; ImportModelError when no frontend reads it, or when it is broken."""
+def load(model: object, inputs: Inputs = None, example_inputs: Sequence[Any] | None = None,
+         params: Any = None) -> Layer:
+    """The layer that a foreign model becomes; ImportModelError when no frontend reads it, or when it is broken.
+
+    ``params``: the parameters of a model whose file has none, an MXNet symbol.
+    """
     name = frontend_of(model)
     if name is None:
         given = repr(str(model)) if isinstance(model, str | Path) else type(model).__name__
         raise ImportModelError(
             f"cannot read model {given}: expected a layer of rnngraph.nn, a Graph, IR text, a torch.nn.Module, a Keras "
             f"model, an onnx.ModelProto, or the path of a file .rg, {', '.join(_SUFFIXES)}")
-    layer = import_module(f"rnngraph.frontends.{name}").load(model, inputs, example_inputs)
+    more = {} if params is None else {"params": params}
+    layer = import_module(f"rnngraph.frontends.{name}").load(model, inputs, example_inputs, **more)
     assert isinstance(layer, Layer)
     return layer
 

@@ -140,6 +140,19 @@ def is_nonnegative(dim: Dim) -> bool:
     return _nonnegative(terms_of(dim))
 
 
+def factor_of(text: str) -> tuple[str, tuple[Dim, ...]]:
+    """What a factor of a term is: "//", "max" or "min" with its operands, or "" for a symbol.
+
+    >>> factor_of("(time+1)//2"), factor_of("time")
+    (('//', ('time+1', 2)), ('', ()))
+    """
+    if (found := _fraction(text)) is not None:
+        return "//", (dim_of(found[0]), found[1])
+    if (call := _call(text)) is not None:
+        return call[0], tuple(dim_of(t) for t in call[1])
+    return "", ()
+
+
 # --- terms and texts ---------------------------------------------------------------------------------------------
 
 

@@ -67,7 +67,7 @@ def test_forget_bias_and_bias_modes(cli: Cli, tmp_path: Path) -> None:
     (["in.npz", "o.npz", "--from", "torch", "--to", "nowhere"], "'nowhere' is not one of"),
     (["in.npz", "o.npz", "--to", "torch"], "Missing option '--from'"),
     (["none.npz", "o.npz", "--from", "torch", "--to", "keras"], "none.npz' does not exist"),
-    (["in.npz", "o.bin", "--from", "torch", "--to", "keras"], "expected a name that ends in .safetensors or .npz"),
+    (["in.npz", "o.bin", "--from", "torch", "--to", "keras"], "ends in .safetensors, .npz or .params"),
     (["in.npz", "o.npz", "--from", "keras", "--to", "torch"], "unknown arrays weight_ih_l0"),
     (["in.npz", "o.npz", "--from", "torch", "--to", "cntk"], "CNTK: the reset gate of its GRU works on the state h"),
     (["in.npz", "o.npz", "--from", "torch", "--to", "flux"], "recurrent bias of the candidate gate n would be lost"),

@@ -247,7 +247,7 @@ def test_mutated_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "arrays", "metadata", "message"), [
-    ("w.bin", {}, None, "expected a name that ends in .safetensors or .npz"),
+    ("w.bin", {}, None, "expected a name that ends in .safetensors, .npz or .params"),
     ("w.npz", {}, {"a": "b"}, "an .npz has no place for metadata"),
     ("w.npz", {"x": np.array([None])}, None, "expected numbers of at most 8 bytes, got object"),
     ("w.npz", {"x": "text"}, None, "expected numbers"),

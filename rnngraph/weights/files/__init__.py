@@ -1,4 +1,4 @@
-"""Files of named arrays: safetensors and npz (read, written), HDF5, MXNet's .params and PyTorch's .pt (read).
+"""Files of named arrays: safetensors, npz and MXNet's .params (read, written), HDF5 and PyTorch's .pt (read).
 
 Nothing is unpickled: of a checkpoint's pickle only the description of its tensors is read.
 """

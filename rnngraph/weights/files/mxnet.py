@@ -1,6 +1,7 @@
-"""MXNet's .params: a list of NDArrays and their names, as mx.nd.save writes it (src/ndarray/ndarray.cc). To read only.
+"""MXNet's .params: a list of NDArrays and their names, as mx.nd.save writes it (src/ndarray/ndarray.cc).
 
-Dense arrays of the versions 1 to 3. Names keep what save_checkpoint puts in front of them, arg: and aux:.
+Dense arrays of the versions 1 to 3 are read, version 2 is written, to the bytes that MXNet 1.x writes. Names keep what
+save_checkpoint puts in front of them, arg: and aux:.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -18,6 +20,8 @@ from rnngraph.weights.gates import Array
 
 MAGIC = 0x112
 VERSIONS = {0xF993FAC8: 1, 0xF993FAC9: 2, 0xF993FACA: 3}
+WRITTEN = 0xF993FAC9
+CPU = struct.pack("<ii", 1, 0)  # the device that an array was on
 DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "|u1", 4: "<i4", 5: "|i1", 6: "<i8", 7: "|b1"}
 
 
@@ -96,3 +100,24 @@ def _array(cursor: Cursor, what: str) -> Array:
     if dtype.kind == "b" and any(byte > 1 for byte in data):
         raise ImportModelError(f"{what}: a bool is 0 or 1")
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def write(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
+    """Write arrays by name; ImportModelError for dtypes that MXNet lacks, and for arrays without axes."""
+    flags = {np.dtype(code): flag for flag, code in DTYPES.items()}
+    file.write(struct.pack("<QQQ", MAGIC, 0, len(arrays)))
+    for name, array in arrays.items():
+        little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+        flag = flags.get(little.dtype)
+        if flag is None:
+            raise ImportModelError(f"array {name!r}: expected one of {', '.join(sorted(d.name for d in flags))}, got "
+                                   f"{array.dtype}")
+        if not array.ndim:
+            raise ImportModelError(f"array {name!r}: MXNet keeps arrays of one axis or more; use reshape(1)")
+        file.write(struct.pack(f"<Iii{array.ndim}q", WRITTEN, 0, array.ndim, *array.shape))
+        file.write(CPU + struct.pack("<i", flag))
+        file.write(little.tobytes())
+    file.write(struct.pack("<Q", len(arrays)))
+    for name in arrays:
+        text = name.encode("utf-8")
+        file.write(struct.pack("<Q", len(text)) + text)

@@ -16,7 +16,7 @@ from rnngraph.errors import ImportModelError
 from rnngraph.weights.files import hdf5, mxnet, npz, safetensors, torch
 from rnngraph.weights.gates import Array
 
-SUFFIXES = (".safetensors", ".npz")
+SUFFIXES = (".safetensors", ".npz", ".params")
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Array]:
@@ -65,16 +65,16 @@ def _zip(file: BufferedReader) -> dict[str, Array]:
 
 
 def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
-    """Write arrays to a .safetensors or an .npz, by the name's end; the file is there whole or not at all.
+    """Write arrays to a .safetensors, an .npz or MXNet's .params, by the name's end; it is there whole or not at all.
 
     ``metadata`` (text by name) goes into a .safetensors. ImportModelError for another end, for what is not numbers, or
-    for metadata of an .npz; nothing is pickled.
+    for metadata of another file; nothing is pickled.
     """
     target = Path(path)
     if target.suffix not in SUFFIXES:
-        raise ImportModelError(f"{target}: expected a name that ends in {' or '.join(SUFFIXES)}")
-    if metadata and target.suffix == ".npz":
-        raise ImportModelError(f"{target}: an .npz has no place for metadata; write a .safetensors")
+        raise ImportModelError(f"{target}: expected a name that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if metadata and target.suffix != ".safetensors":
+        raise ImportModelError(f"{target}: an {target.suffix} has no place for metadata; write a .safetensors")
     found = {_name(name): _numbers(name, value) for name, value in arrays.items()}
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
@@ -90,6 +90,8 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], metadata: Mapp
 def _write(file: BinaryIO, suffix: str, arrays: dict[str, Array], metadata: Mapping[str, str]) -> None:
     if suffix == ".npz":
         npz.write(file, arrays)
+    elif suffix == ".params":
+        mxnet.write(file, arrays)
     else:
         safetensors.write(file, arrays, metadata)
 
