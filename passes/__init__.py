@@ -20,6 +20,7 @@ PASSES: dict[str, str] = {
     "lower-conv": "lower_conv:LowerConv",
     "roll-steps": "roll_steps:RollSteps",
     "iterate-sequences": "iterate_sequences:IterateSequences",
+    "masks-to-lengths": "masks_to_lengths:MasksToLengths",
     "raise-rnn": "raise_rnn:RaiseRnn",
     "merge-bidirectional": "merge_bidirectional:MergeBidirectional",
     "merge-stacked": "merge_stacked:MergeStacked",
@@ -33,8 +34,8 @@ PASSES: dict[str, str] = {
 
 PIPELINES: dict[str, str] = {
     "default": (
-        "canonicalize,fold-constants,cse,dce,roll-steps,hoist-invariant,iterate-sequences,raise-rnn,merge-bidirectional,"
-        "merge-stacked,"
+        "canonicalize,fold-constants,cse,dce,roll-steps,hoist-invariant,iterate-sequences,masks-to-lengths,raise-rnn,"
+        "merge-bidirectional,merge-stacked,"
         "select-implementation{fused-only=true},expand-rnn{selected-only=true},inline-single-step,propagate-layout,canonicalize,"
         "fuse-gate-matmuls,hoist-invariant,hoist-input-projection,lower-conv,fold-embedding,fold-constants,cse,dce,"
         "select-implementation,schedule-phases,plan-memory"

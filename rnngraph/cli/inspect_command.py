@@ -11,9 +11,9 @@ from rnngraph.cli.source import model_options, read_model
 from rnngraph.ir import Graph, Op, Rnn, RnnAttrs, Scan, ScanAttrs
 from rnngraph.rewrite import PassContext, Remark
 
-RAISING = ("canonicalize,fold-constants,cse,dce,hoist-invariant,iterate-sequences,raise-rnn,"
-           "merge-bidirectional,merge-stacked,canonicalize,dce")
-SPEAKERS = frozenset({"iterate-sequences", "raise-rnn", "merge-bidirectional", "merge-stacked"})
+RAISING = ("canonicalize,fold-constants,cse,dce,hoist-invariant,iterate-sequences,masks-to-lengths,"
+           "raise-rnn,merge-bidirectional,merge-stacked,canonicalize,dce")
+SPEAKERS = frozenset({"iterate-sequences", "masks-to-lengths", "raise-rnn", "merge-bidirectional", "merge-stacked"})
 
 
 @click.command(name="inspect")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rnngraph.errors import ShapeError
@@ -36,42 +36,53 @@ class Affine:
         return Affine(dims.add(self.start, dims.mul(self.step, dims.sub(steps, 1))), -self.step)
 
 
-def affine(value: Value, known: Mapping[Value, Affine], depth: int = 0) -> Affine | None:
+def affine(value: Value, known: Mapping[Value, Affine]) -> Affine | None:
     """The value, an integer, in terms of what is known of others; None where its form does not show it."""
-    if value in known:
-        return known[value]
-    op = value.op
-    if op is None or depth > MAX_DEPTH or value.type.dtype.kind != "int" or any(d != 1 for d in value.shape):
-        return None
-    try:
-        return _of_op(op, known, depth)
-    except ShapeError:  # a size beyond what dims can express
-        return None
+    return _Reader(known).of(value, 0)
 
 
-def _of_op(op: Op, known: Mapping[Value, Affine], depth: int) -> Affine | None:
-    if isinstance(op.attrs, ConstAttrs):
-        return Affine(int(op.attrs.value.array.reshape(-1)[0]))
-    if isinstance(op.attrs, SizeAttrs):
-        return Affine(op.attrs.dim)
-    parts = [affine(v, known, depth + 1) for v in op.operands] if op.name in (*_THROUGH, "add", "sub", "mul", "neg") \
-        else [None]
-    found = [p for p in parts if p is not None]
-    if len(found) != len(parts):
+class _Reader:
+    """Reads each value once, however often others are made of it."""
+
+    def __init__(self, known: Mapping[Value, Affine]) -> None:
+        self.found: dict[Value, Affine | None] = dict(known)
+
+    def of(self, value: Value, depth: int) -> Affine | None:
+        if value not in self.found:
+            self.found[value] = self._read(value, depth)
+        return self.found[value]
+
+    def _read(self, value: Value, depth: int) -> Affine | None:
+        op = value.op
+        if op is None or depth > MAX_DEPTH or value.type.dtype.kind != "int" or any(d != 1 for d in value.shape):
+            return None
+        try:
+            return self._of_op(op, depth)
+        except ShapeError:  # a size beyond what dims can express
+            return None
+
+    def _of_op(self, op: Op, depth: int) -> Affine | None:
+        if isinstance(op.attrs, ConstAttrs):
+            return Affine(int(op.attrs.value.array.reshape(-1)[0]))
+        if isinstance(op.attrs, SizeAttrs):
+            return Affine(op.attrs.dim)
+        if op.name not in (*_THROUGH, "add", "sub", "mul", "neg"):
+            return None
+        parts = [self.of(v, depth + 1) for v in op.operands]
+        found = [p for p in parts if p is not None]
+        if len(found) != len(parts):
+            return None
+        if op.name in _THROUGH:
+            return found[0]
+        if op.name == "neg":
+            return found[0].times(-1)
+        a, b = found
+        if op.name in ("add", "sub"):
+            return a.plus(b if op.name == "add" else b.times(-1))
+        for x, y in ((a, b), (b, a)):
+            if x.step == 0 and isinstance(x.start, int):
+                return y.times(x.start)
         return None
-    if op.name in _THROUGH:
-        return found[0]
-    if op.name == "neg":
-        return found[0].times(-1)
-    a, b = found
-    if op.name == "add":
-        return a.plus(b)
-    if op.name == "sub":
-        return a.plus(b.times(-1))
-    for x, y in ((a, b), (b, a)):
-        if x.step == 0 and isinstance(x.start, int):
-            return y.times(x.start)
-    return None
 
 
 def counters(args: Sequence[Value], initial: Sequence[Value], following: Sequence[Value]) -> dict[Value, Affine]:
@@ -133,28 +144,38 @@ class Below:
         return Below(dims.sub(self.start, self.step), self.step, self.end)
 
 
-def below(condition: Value, known: Mapping[Value, Affine], depth: int = 0) -> list[Below] | None:
+def below(condition: Value, known: Mapping[Value, Affine]) -> list[Below] | None:
     """A condition as conditions that must hold together; None where its form does not show them."""
-    op = condition.op
-    if op is None or depth > MAX_DEPTH or any(d != 1 for d in condition.shape):
-        return None
-    if op.name in ("and", *_THROUGH):
-        if any(v.type.dtype.kind != "bool" for v in op.operands):
+    reader, found, seen, todo = _Reader(known), dict[Below, None](), {condition}, [condition]
+    while todo:
+        at = todo.pop()
+        op = at.op
+        if op is None or any(d != 1 for d in at.shape):
             return None
-        return _together(below(v, known, depth + 1) for v in op.operands)
-    if isinstance(op.attrs, ConstAttrs) and op.attrs.value.array.all():
-        return []
+        if op.name in ("and", *_THROUGH):
+            if any(v.type.dtype.kind != "bool" for v in op.operands):
+                return None
+            todo += [v for v in dict.fromkeys(op.operands) if v not in seen]
+            seen.update(op.operands)
+        elif not (isinstance(op.attrs, ConstAttrs) and op.attrs.value.array.all()):
+            one = _comparison(op, reader)
+            if one is None:
+                return None
+            found[one] = None
+    return list(found)
+
+
+def _comparison(op: Op, reader: _Reader) -> Below | None:
     negated = op.name == "not"
-    if negated:
-        op = op.operands[0].op
-    ordered = _ordered(op, negated=negated) if op is not None else None
+    inner = op.operands[0].op if negated else op
+    ordered = None if inner is None else _ordered(inner, negated=negated)
     if ordered is None:
         return None
     low, high, gap = ordered
-    a, b = affine(low, known), affine(high, known)
+    a, b = reader.of(low, 0), reader.of(high, 0)
     if a is None or b is None:
         return None
-    return [Below(a.start, a.step - b.step, dims.add(b.start, gap))]
+    return Below(a.start, a.step - b.step, dims.add(b.start, gap))
 
 
 def _ordered(op: Op, *, negated: bool) -> tuple[Value, Value, int] | None:
@@ -165,12 +186,3 @@ def _ordered(op: Op, *, negated: bool) -> tuple[Value, Value, int] | None:
     a, b = op.operands
     low, high = (a, b) if name in ("lt", "le") else (b, a)
     return low, high, 1 if name in ("le", "ge") else 0
-
-
-def _together(parts: Iterable[list[Below] | None]) -> list[Below] | None:
-    found: list[Below] = []
-    for part in parts:
-        if part is None:
-            return None
-        found += part
-    return found

@@ -144,3 +144,40 @@ def test_rows_that_may_be_missing_stay_reads() -> None:
     assert "nothing shows that these are within it" in compiled.explain()
     with pytest.raises(rg.errors.InputError, match="indices must be in"):
         compiled(array(STEPS, BATCH, WIDTH))
+
+
+def masked(padding: str, past: str) -> Any:
+    """tf.nn.dynamic_rnn with sequence_length: from a row's length on states stay, outputs are 0 or the state."""
+    where = [node("Unsqueeze", ["seq", "at1"], ["seq2"]), node("Gather", ["x", "time"], ["xt"], axis=0),
+             *({"GreaterOrEqual": [node("GreaterOrEqual", ["time", "seq2"], ["past"])],
+                "Less": [node("Less", ["time", "seq2"], ["active"]), node("Not", ["active"], ["past"])],
+                "Greater": [node("Greater", ["seq2", "time"], ["active"]), node("Not", ["active"], ["past"])]}[past])]
+    made = [n for n in lstm(where, "Sigmoid") if n.output[0] != "out"]
+    for n in made:  # what a step gives is chosen between
+        n.output[:] = [{"hn": "h_new", "cn": "c_new"}.get(o, o) for o in n.output]
+        n.input[:] = [{"cn": "c_new"}.get(i, i) for i in n.input]
+    chosen = [node("Where", ["past", "h", "h_new"], ["hn"]), node("Where", ["past", "c", "c_new"], ["cn"]),
+              node("Where", ["past", "nothing", "h_new"], ["out"]) if padding == "zero" else
+              node("Identity", ["hn"], ["out"])]
+    body = [*made, *chosen, node("Add", ["time", "i1"], ["time_n"]), node("Less", ["time_n", "T"], ["stay"])]
+    before = [node("Shape", ["x"], ["shape"]), node("Cast", ["shape"], ["shape32"], to=TensorProto.INT32),
+              node("Gather", ["shape32", "zero"], ["T"]), node("Less", ["i0", "T"], ["start"]), *zeros("x", 1)]
+    loop = node("Loop", ["endless", "start", "i0", "h0", "h0"], ["f", "hT", "cT", "y"], name="while",
+                body=graph(body, ["time"]))
+    return model([*before, loop], [info("x", ("time", "batch", WIDTH)), info("seq", ("batch",), "i32")],
+                 [info("y", (None, None, HIDDEN)), info("hT", (None, HIDDEN)), info("f", (), "i32")],
+                 {**CONSTANTS, "nothing": np.zeros((), np.float32)}, 18)
+
+
+@pytest.mark.parametrize("past", ["GreaterOrEqual", "Less", "Greater"])
+@pytest.mark.parametrize("padding", ["zero", "repeat"])
+def test_a_mask_made_of_lengths(padding: str, past: str) -> None:
+    made = masked(padding, past)
+    compiled = rg.compile(made)
+    for lengths in ([5, 2, 3], [9, 0, -1], [5, 5, 5]):
+        inputs = {"x": array(STEPS, 3, WIDTH), "seq": np.array(lengths, np.int32)}
+        for got, expected in zip(compiled(**inputs), runtime(made, inputs), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+    said = compiled.explain()
+    assert "while: its mask compares the step with %seq: now the lengths of the scan" in said
+    assert "raise-rnn: while: the scan is an LSTM" in said

@@ -74,3 +74,17 @@ def test_a_state_that_is_not_counted_is_none() -> None:
       return y = %y
     }""")
     assert of_scan(Scan(next(op for op in graph.walk() if op.name == "scan"))) == {}
+
+
+def test_values_made_of_each_other_are_read_once() -> None:
+    """Sums of a sum with itself: read again for each use, the last would take 2**60 steps."""
+    sums = "".join(f"%a{i + 1} = add %a{i}, %a{i} : i64[] %c{i + 1} = and %c{i}, %c{i} : bool[] " for i in range(60))
+    graph = parse(f"""graph @g(%x: f32[T]) {{
+      %a0 = size {{dim = T, dtype = i64}} : i64[]
+      %c0 = lt %a0, %a0 : bool[]
+      {sums}
+      return a = %a60, c = %c60
+    }}""")
+    a, c = graph.outputs
+    assert affine(a, {}) in (None, Affine(f"{2**60}*T"))
+    assert below(c, {}) == [Below("T", 0, "T")]
