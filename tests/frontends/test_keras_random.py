@@ -42,7 +42,7 @@ def bidirectional(rng: random.Random, sequences: bool) -> Any:
     mode = rng.choice(("concat", "sum", "mul", "ave"))
     layer = recurrent(rng, sequences, False)
     other = recurrent(rng, sequences, True)
-    if getattr(layer, "units", 0) == getattr(other, "units", 1):  # Keras counts on it in the shape of its output
+    if getattr(layer, "units", -1) == getattr(other, "units", -2):  # Keras counts on it in the shape of its output
         return L.Bidirectional(layer, backward_layer=other, merge_mode=mode)
     return L.Bidirectional(layer, merge_mode=mode)
 
