@@ -196,6 +196,16 @@ def test_weights_alone_take_a_configuration(tmp_path: Path) -> None:
             compare(model, rg.from_keras(tmp_path / name, config), xs, 1e-5)
 
 
+def test_weights_in_bfloat16(tmp_path: Path) -> None:
+    x = keras.Input((5,))
+    model = keras.Model(x, L.Dense(3, dtype="bfloat16")(x))
+    got = rg.from_keras(saved(model, "keras", tmp_path)).layers[0].weights["kernel"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = model.layers[1].get_weights()[0].astype(np.float32)
+    assert bool((got == expected).all())
+
+
 def test_a_layer_of_ones_own(tmp_path: Path) -> None:
     def build(self: Any, shape: Any) -> None:
         self.scale = self.add_weight(shape=(shape[-1],), name="scale")

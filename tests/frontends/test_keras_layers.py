@@ -96,8 +96,18 @@ ONE_INPUT: dict[str, tuple[tuple[int | None, ...], Any]] = {
     "masking": (SEQ, lambda: L.Masking(0.0)),
 }
 
+RARE = {  # run with the slow tests
+    "lstm no bias", "lstm unroll", "gru no bias", "bidirectional sum", "bidirectional mul", "bidirectional ave",
+    "bidirectional last", "time distributed conv", "conv lstm 1d", "conv1d strides", "conv2d groups", "conv3d",
+    "separable conv2d", "depthwise conv2d", "conv1d transpose", "conv2d transpose", "max pooling1d same",
+    "average pooling2d", "global average2d", "global max2d", "batch normalization plain", "layer normalization plain",
+    "group normalization", "unit normalization", "rescaling", "normalization", "permute", "zero padding2d",
+    "cropping2d", "up sampling2d", "elu", "softmax", "multiply", "average", "minimum", "dot cosine",
+    "attention causal", "attention scores", "views", "last"}
 
-@pytest.mark.parametrize("name", ONE_INPUT)
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in RARE else name
+                                  for name in ONE_INPUT])
 def test_a_layer_computes_what_keras_computes(name: str, tmp_path: Path) -> None:
     shape, make = ONE_INPUT[name]
     x = keras.Input(shape)
@@ -141,7 +151,8 @@ TWO_INPUTS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", TWO_INPUTS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in RARE else name
+                                  for name in TWO_INPUTS])
 def test_a_layer_of_two_inputs_computes_what_keras_computes(name: str, tmp_path: Path) -> None:
     a, b = keras.Input((None, 5), name="first"), keras.Input((None, 5), name="second")
     model = randomized(keras.Model([a, b], TWO_INPUTS[name](a, b)))

@@ -94,7 +94,6 @@ def test_elements_in_other_files_are_refused() -> None:
 
 @pytest.mark.parametrize(("value", "says"), [
     (np.zeros(2, [("a", "f4")]), "elements are compound"), (np.zeros(2, "c8"), "elements are compound"),
-    (np.zeros(2, np.void(b"xx").dtype), "elements are opaque"),
 ])
 def test_types_that_are_not_read_say_so(value: Any, says: str) -> None:
     memory = io.BytesIO()
@@ -104,6 +103,18 @@ def test_types_that_are_not_read_say_so(value: Any, says: str) -> None:
     assert open_hdf5(memory.getvalue()).attrs == {}
     with pytest.raises(ImportModelError, match=says):
         open_hdf5(memory.getvalue()).dataset("x").read()
+
+
+def test_raw_bytes_are_no_numbers(tmp_path: Path) -> None:
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as f:
+        f["x"] = np.array([b"ab", b"cd"], "V2")
+        f.attrs["odd"] = np.void(b"ab")
+    root = open_hdf5(memory.getvalue())
+    assert root.attrs == {}
+    assert root.dataset("x").read().view(np.uint16).tolist() == [0x6261, 0x6463]
+    (tmp_path / "x.h5").write_bytes(memory.getvalue())
+    assert read(tmp_path / "x.h5") == {}
 
 
 def test_a_filter_that_is_not_read_says_so() -> None:

@@ -52,7 +52,7 @@ def _attribute(source: Source, at: Cursor) -> tuple[str, Array | None]:
     shape, type = dataspace(space), datatype(kind)
     if shape is None:
         return label, elements(source, type, (0,), at.take(0), label) if not type.refused else None
-    if type.refused:
+    if type.refused or (type.dtype is not None and type.dtype.kind == "V"):
         return label, None
     count = math.prod(shape)
     source.pay(count * 64 if type.dtype is None else count * type.size)  # a str is an object

@@ -20,7 +20,8 @@ FLOATS = {(2, 15, 10, 5, 0, 10, 15): "f2", (4, 31, 23, 8, 0, 23, 127): "f4", (8,
 
 @dataclass(frozen=True, slots=True)
 class Datatype:
-    """``dtype``: numbers as numpy has them; None: text, of ``size`` bytes each, or of any length (``variable``).
+    """``dtype``: numbers as numpy has them, or raw bytes (void; h5py has bfloat16 so); None: text, of ``size`` bytes
+    each, or of any length (``variable``).
 
     ``refused`` says why elements of this type are not read.
     """
@@ -46,6 +47,8 @@ def datatype(at: Cursor) -> Datatype:
         return _float(at, bits, size)
     if kind == 3:
         return Datatype(size)
+    if kind == 5:
+        return Datatype(size, np.dtype(f"V{size}"))
     if kind == 8:
         base = datatype(at)
         return base if base.size == size else Datatype(size, refused="an enumeration of another size than its numbers")

@@ -133,7 +133,7 @@ class Dataset(Node):
     @property
     def numbers(self) -> bool:
         """Whether the elements are numbers that are read, not text or what is refused."""
-        return self._type.dtype is not None
+        return self._type.dtype is not None and self._type.dtype.kind != "V"
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
