@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from rnngraph.ir import Builder, Op, Value, ops
+from rnngraph.ir.index_ops import TAKE, is_lookup
 from rnngraph.ir.ops import AxisAttrs, BroadcastAttrs, ConcatAttrs, ReduceAttrs, SliceAttrs, TransposeAttrs
 from rnngraph.passes._scalar_patterns import ELEMENTWISE, REDUCTIONS, producer
 from rnngraph.rewrite import Pattern, pattern
@@ -178,14 +179,14 @@ def broadcast_of_transpose(op: Op, b: Builder) -> Values:
     return [b.transpose(wide, order)]
 
 
-@pattern(ops.GATHER)
+@pattern(ops.GATHER, TAKE)
 def gather_of_transpose(op: Op, b: Builder) -> Values:
-    """gather(table, transpose(i, p)) -> transpose(gather(table, i), p and the table's axes)"""
+    """gather(table, transpose(i, p)) -> transpose(gather(table, i), p and the table's axes); a take of rows too"""
     table, index = op.operands
-    if (found := transposed(index, op)) is None:
+    if not is_lookup(op) or (found := transposed(index, op)) is None:
         return None
     i, perm = found
-    return [b.transpose(b.op(ops.GATHER, table, i), (*perm, *range(len(perm), op.result.type.rank)))]
+    return [b.transpose(b.op(op.opdef, table, i, attrs=op.attrs), (*perm, *range(len(perm), op.result.type.rank)))]
 
 
 def _of_scan(value: Value) -> bool:

@@ -7,7 +7,8 @@ from math import prod
 from typing import ClassVar
 
 from rnngraph.ir import Builder, Graph, Op, Value
-from rnngraph.ir.ops import ADD, GATHER, MATMUL, BroadcastAttrs, ReshapeAttrs, TransposeAttrs
+from rnngraph.ir.index_ops import is_lookup
+from rnngraph.ir.ops import ADD, MATMUL, BroadcastAttrs, ReshapeAttrs, TransposeAttrs
 from rnngraph.phases.static import is_static
 from rnngraph.rewrite import Miss, Pass, PassContext, Pattern, pattern, rewrite
 
@@ -16,8 +17,9 @@ from rnngraph.rewrite import Miss, Pass, PassContext, Pattern, pattern, rewrite
 class FoldEmbedding(Pass):
     """gather(E, i) @ W + b -> gather(E @ W + b, i) for constant E, W, b, through moves that keep the features last.
 
-    A step then reads one row instead of multiplying by W. The new table has one row per word and as many columns as
-    W: with more than ``max-elements`` numbers the op stays as it is. Rounds differently than the original.
+    A take of rows is one too. A step then reads one row instead of multiplying by W. The new table has one row per
+    word and as many columns as W: with more than ``max-elements`` numbers the op stays as it is. Rounds differently
+    than the original.
     """
 
     name: ClassVar[str] = "fold-embedding"
@@ -48,7 +50,7 @@ def _projection(most: int) -> Pattern:
         size = columns * prod(d for d in table.shape[:1] if isinstance(d, int))
         if size > most:
             return Miss(f"the projected table would have {size} elements, more than max-elements = {most}", op.layer)
-        return [_moved(b, b.op(GATHER, b.matmul(table, w), index), moves)]
+        return [_moved(b, b.op(lookup.opdef, b.matmul(table, w), index, attrs=lookup.attrs), moves)]
 
     return projected_embedding
 
@@ -62,7 +64,7 @@ def _bias(op: Op, b: Builder) -> list[Value] | None:
             lookup, moves = found
             table, index = lookup.operands
             added = b.add(table, b.broadcast(vector, table.shape))
-            return [_moved(b, b.op(GATHER, added, index), moves)]
+            return [_moved(b, b.op(lookup.opdef, added, index, attrs=lookup.attrs), moves)]
     return None
 
 
@@ -71,7 +73,7 @@ def _lookup(x: Value) -> tuple[Op, list[Op]] | None:
     features last), the first one first."""
     moves: list[Op] = []
     op = x.op
-    while op is not None and op.opdef is not GATHER:
+    while op is not None and not is_lookup(op):
         source = op.operands[0] if op.operands else None
         if source is None or not (_keeps_features(op, source)):
             return None

@@ -81,8 +81,8 @@ def _bound(op: Op, index: int, dims: Dims) -> int | None:
         return resolve((Scan(op).attrs.steps,), dims)[0] + 1
     if op.name == "rnn" and Rnn(op).lengths is value:
         return resolve(Rnn(op).x.shape, dims)[0] + 1
-    if op.name == "gather" and index == 1:
-        return resolve(op.operands[0].shape, dims)[0]
+    if op.name in ("gather", "take", "gather_elements", "scatter_elements") and index == 1:
+        return resolve(op.operands[0].shape, dims)[getattr(op.attrs, "axis", 0)]
     if len(op.results) == 1 and op.results[0].type.dtype.kind == "int":
         bounds = [_bound(user, i, dims) for user, i in op.results[0].uses]
         return min([b for b in bounds if b is not None], default=None)

@@ -1,4 +1,4 @@
-"""Which integers an input may hold, read off its users: row lengths lie in 0..steps, indices in 0..rows-1."""
+"""Which integers an input may hold, read off its users: row lengths lie in 0..steps, indices in the table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ MOVES = frozenset({"reshape", "transpose", "broadcast", "slice", "reverse", "con
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """``kind`` is "lengths" (0..size), "index" (0..size-1) or "longest" (0..size, the largest being size itself).
+    """``kind`` is "lengths" (0..size), "index" (0..size-1), "place" (-size..size-1: negative ones count from the end) or
+    "longest" (0..size, the largest being size itself).
 
     ``layer``: where the op stands that needs it.
     """
@@ -27,7 +28,11 @@ class Bound:
     def highest(self, dims: Dims) -> int:
         """The greatest value allowed."""
         (size,) = resolve((self.size,), dims)
-        return size - 1 if self.kind == "index" else size
+        return size - 1 if self.kind in ("index", "place") else size
+
+    def lowest(self, dims: Dims) -> int:
+        """The least value allowed."""
+        return -resolve((self.size,), dims)[0] if self.kind == "place" else 0
 
 
 def integer_bounds(value: Value) -> tuple[Bound, ...]:
@@ -62,5 +67,9 @@ def _bound(op: Op, i: int, seen: set[Value]) -> Iterator[Bound]:
             yield Bound("lengths", Rnn(op).x.shape[0], op.layer)
     elif op.name == "gather" and i == 1:
         yield Bound("index", op.operands[0].shape[0], op.layer)
+    elif op.name in ("take", "gather_elements", "scatter_elements") and i == 1:
+        axis = getattr(op.attrs, "axis", 0)
+        yield Bound("place", op.operands[0].shape[axis], op.layer)
     elif op.name in MOVES and op.result.type.dtype.kind == "int":
-        yield from _bounds(op.result, seen)
+        # a take checks its own indices when it runs, and what a slice leaves out need not be one
+        yield from (b for b in _bounds(op.result, seen) if not (op.name == "slice" and b.kind == "place"))

@@ -213,3 +213,8 @@ SCATTER_ELEMENTS = OpDef("scatter_elements", lambda t, a, b: _scatter_elements_t
                          elementwise_cost(1.0), ScatterAttrs)
 SCATTER_ND = OpDef("scatter_nd", lambda t, a, b: _scatter_nd_type(t, a), _scatter_nd, elementwise_cost(1.0),
                    ScatterNdAttrs)
+
+
+def is_lookup(op: Op) -> bool:
+    """Whether the op reads rows of a table: a gather, or a take along the first axis."""
+    return op.name == "gather" or (op.opdef is TAKE and isinstance(op.attrs, AxisAttrs) and op.attrs.axis == 0)

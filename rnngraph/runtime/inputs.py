@@ -65,11 +65,11 @@ class InputSpec:
             return
         low, high = int(array.min()), int(array.max())
         for bound in self.bounds:
-            highest = bound.highest(dims)
-            if low < 0 or high > highest:
+            lowest, highest = bound.lowest(dims), bound.highest(dims)
+            if low < lowest or high > highest:
                 what = "the number of steps" if bound.kind == "lengths" else "the table's last row"
                 where = f" (layer {bound.layer!r})" if bound.layer else ""
-                raise InputError(f"input {self.name!r}: values must be in 0..{highest}, {what}{where}; "
+                raise InputError(f"input {self.name!r}: values must be in {lowest}..{highest}, {what}{where}; "
                                  f"got {low}..{high}")
             if bound.kind == "longest" and high < highest:
                 raise InputError(f"input {self.name!r}: the longest row must have all {highest} steps, got {high}: "

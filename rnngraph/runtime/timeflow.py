@@ -144,6 +144,10 @@ class TimeFlow:
                 return self.contracts(op)
             case "gather":
                 return "a lookup in a table that has time" if self.flows[op.operands[0]] is Flow.TIMED else None
+            case "take":
+                assert isinstance(a, AxisAttrs)
+                along = self.flows[op.operands[0]] is Flow.TIMED and self.axis(op.operands[0], op) == a.axis
+                return "a take along time" if along else None
         if op.name in ("scan", "rnn"):
             return f"it recurs over {self.steps(op)!r}, not over {self.time!r}"
         if isinstance(a, ReduceAttrs):

@@ -27,7 +27,7 @@ def test_take(axis: int, dtype: Any) -> None:
 @pytest.mark.parametrize("index", [4, -5, 2**62])
 def test_indices_out_of_range(index: int) -> None:
     one = np.array([[[index]]], np.int64)
-    message = rf"indices must be in -4..3, got {index}..{index}"
+    message = rf"(indices|values) must be in -4..3.*got {index}..{index}"
     inputs = (Input(("a", "b", "c")), Input((1, 1, 1), dtype="i64", name="i"))
     for f in (lambda t, i: ops.take(t, i, 1), lambda t, i: ops.gather_elements(t, i, 1),
               lambda t, i: ops.scatter_elements(t, i, ops.cast(i, "f32"), 1)):
@@ -84,6 +84,23 @@ def test_scatter_nd(reduction: str) -> None:
     for place, u in zip(index, updates, strict=True):
         want[tuple(place)] = u if f is None else f(want[tuple(place)], u)
     assert (got == want).all()
+
+
+def test_an_input_that_is_an_index_is_checked_before_the_call() -> None:
+    inputs = (Input(("a", 4)), Input(("n",), dtype="i64", name="i"))
+    compiled = rg.compile(Apply(lambda t, i: ops.take(t, i, 1)), inputs)
+    np.testing.assert_array_equal(compiled(x[:, :, 0], np.array([-4, 3])), x[:, [0, 3], 0])
+    with pytest.raises(InputError, match=r"input 'i': values must be in -4..3, the table's last row .*; got -5..0"):
+        compiled(x[:, :, 0], np.array([-5, 0]))
+
+
+def test_what_a_slice_leaves_out_need_not_be_an_index() -> None:
+    """Words and something larger side by side in one input."""
+    model = Apply(lambda t, i: ops.take(t, i[:, 0]))
+    compiled = rg.compile(model, (Input((4, 5)), Input(("n", 2), dtype="i64", name="i")))
+    np.testing.assert_array_equal(compiled(x[0], np.array([[1, 1000], [-1, 2000]])), x[0][[1, -1]])
+    with pytest.raises(InputError, match=r"indices must be in -4..3, got"):
+        compiled(x[0], np.array([[1, 0], [4, 0]]))
 
 
 def test_typing_of_indices() -> None:

@@ -25,6 +25,12 @@ def test_projection_and_bias_go_into_the_table() -> None:
     assert kinds == ["const", "gather", "transpose", "return"], graph
 
 
+def test_a_take_of_rows_is_a_lookup() -> None:
+    take = EMBEDDING.replace("gather %e, %i", "take %e, %i {axis = 0}")
+    graph = assert_keeps_numbers(take, "propagate-layout,fold-embedding,fold-constants,dce", rtol=0, atol=1e-12)
+    assert [op.name for op in graph.block.ops if op.name != "const"] == ["take", "transpose", "return"], graph
+
+
 def test_a_large_table_stays() -> None:
     assert_rewrites(EMBEDDING, "fold-embedding{max-elements=5}", None, remarks=[
         "missed: fold-embedding: dense: the projected table would have 6 elements, more than max-elements = 5"])
