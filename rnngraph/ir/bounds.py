@@ -15,8 +15,8 @@ MOVES = frozenset({"reshape", "transpose", "broadcast", "slice", "reverse", "con
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """``kind`` is "lengths" (0..size), "index" (0..size-1), "place" (-size..size-1: negative ones count from the end) or
-    "longest" (0..size, the largest being size itself).
+    """``kind`` is "lengths" (0..size), "index" (0..size-1), "place" (-size..size-1: negative ones count from the end)
+    or "longest" (0..size, the largest being size itself).
 
     ``layer``: where the op stands that needs it.
     """

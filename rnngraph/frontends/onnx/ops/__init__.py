@@ -8,6 +8,7 @@ FAMILIES = (
     "activations",
     "arithmetic",
     "constants",
+    "contrib",
     "control",
     "convolution",
     "indexing",
