@@ -15,6 +15,8 @@ from rnngraph.passes.recognize import constraints
 from rnngraph.passes.recognize.assemble import Assembler
 from rnngraph.passes.recognize.cells import Cell, recognize
 from rnngraph.passes.recognize.constraints import Refusal
+from rnngraph.passes.recognize.masks import lengths_of_masks
+from rnngraph.passes.recognize.split import split_outputs
 from rnngraph.passes.recognize.squeeze import squeeze
 from rnngraph.rewrite import Pass, PassContext
 
@@ -33,9 +35,12 @@ class RaiseRnn(Pass):
                 context.note(op.layer, f"an rnn node as it comes: {_shown(op.attrs)}")
             if op.name != "scan" or op.parent is None:
                 continue
+            if (masked := lengths_of_masks(op)) is not None:
+                op = masked
+                context.note(op.layer, "the mask t < lengths keeps every state: the scan has lengths instead")
             op = squeeze(op, graph) or op
             try:
-                cell = recognize(Scan(op))
+                cell = _recognize(op, context)
             except Refusal as refusal:
                 context.missed(refusal.miss, op.layer)
                 continue
@@ -46,6 +51,18 @@ class RaiseRnn(Pass):
 def _shown(a: RnnAttrs) -> str:
     layers = f"{a.num_layers} layer{'s' if a.num_layers > 1 else ''}"
     return f"{a.mode}, {layers}, {a.direction}"
+
+
+def _recognize(op: Op, context: PassContext) -> Cell:
+    """The cell; where the step computes outputs from its new h, that is done behind the scan first."""
+    try:
+        return recognize(Scan(op))
+    except Refusal as refusal:
+        h = refusal.details.get("h")
+        if refusal.constraint is not constraints.EMITS or not isinstance(h, int) or not split_outputs(op, h):
+            raise
+    context.note(op.layer, "what a step computes from its new h for its outputs is computed behind the scan")
+    return recognize(Scan(op))
 
 
 def _describe(cell: Cell) -> str:

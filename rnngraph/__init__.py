@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from rnngraph.frontends.onnx import load as from_onnx
     from rnngraph.frontends.torch import from_torch
     from rnngraph.frontends.torch.state import load_state_dict
+    from rnngraph.inspection import recurrences
     from rnngraph.nn import Input, Sequential, scan, trace, while_loop
     from rnngraph.report import Report
     from rnngraph.runtime.model import CompiledModel
 
 __all__ = ["CompiledModel", "Input", "Report", "Sequential", "__version__", "backends", "compile", "data", "errors",
            "from_keras", "from_mxnet", "from_onnx", "from_torch", "ir", "load_rnn_checkpoint", "load_state_dict", "nn",
-           "passes", "save_rnn_checkpoint", "scan", "to_onnx", "trace", "weights", "while_loop"]
+           "passes", "recurrences", "save_rnn_checkpoint", "scan", "to_onnx", "trace", "weights", "while_loop"]
 
 _MODULES = ("backends", "data", "errors", "ir", "nn", "passes", "weights")
 _NAMES = {
@@ -41,6 +42,7 @@ _NAMES = {
     "save_rnn_checkpoint": "rnngraph.frontends.mxnet",
     "from_onnx": "rnngraph.frontends.onnx:load",
     "from_torch": "rnngraph.frontends.torch",
+    "recurrences": "rnngraph.inspection",
     "load_state_dict": "rnngraph.frontends.torch.state",
     "Input": "rnngraph.nn",
     "Sequential": "rnngraph.nn",

@@ -92,7 +92,7 @@ def _check_emitted(step: Step, cell: Cell) -> None:
         if cell.c is not None and emitted == new[cell.c]:
             raise Refusal(rules.EMITS_CELL, name=name)
         if emitted != new[cell.h]:
-            raise Refusal(rules.EMITS, name=name)
+            raise Refusal(rules.EMITS, name=name, h=cell.h)
 
 
 # --- LSTM ----------------------------------------------------------------------------------------------------------

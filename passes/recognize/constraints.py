@@ -25,6 +25,7 @@ class Refusal(Exception):
     def __init__(self, constraint: Constraint, **details: object) -> None:
         super().__init__(constraint.name)
         self.constraint = constraint
+        self.details = details
         self.miss = constraint.miss(**details)
 
 

@@ -22,6 +22,9 @@ class Frames:
         self.region = region
         self.chain = chain
         self.count = len(chain)
+        self._places = {v: t for t, v in enumerate(chain.states)}
+        if self.count > 2 and (found := self._differs(1)) is not None and found.final:  # soon said of most networks
+            raise found
         self._levels = self._read_levels()
         images = [self._match(t) for t in range(self.count - 1)]
         self.vectors = self._join(images)
@@ -34,7 +37,7 @@ class Frames:
         return self.vectors[self.chain.states[1]]
 
     def _read_levels(self) -> list[list[Op]]:
-        state = {v: t for t, v in enumerate(self.chain.states)}
+        state = self._places
         first = self.region.place[self.chain.anchors[0]]
         start = min([first, *(self.region.place[u] for u in self.chain.states[0].users() if u in self.region.place)])
         levels: list[list[Op]] = [[] for _ in range(self.count)]
@@ -104,11 +107,14 @@ class Frames:
 
     def _difference(self) -> Mismatch:
         """The first thing in which two copies differ."""
+        found = next((d for t in range(1, self.count - 1) if (d := self._differs(t)) is not None), None)
+        return found or Mismatch(f"the last of {self.count} copies is not complete", near=False)
+
+    def _differs(self, t: int) -> Mismatch | None:
         states = self.chain.states
-        for t in range(1, self.count - 1):
-            if found := difference(self.region, states[t], states[t + 1], {v: i for i, v in enumerate(states)}):
-                return Mismatch(f"copies {t - 1} and {t} of the step differ: {found.reason}", near=found.near)
-        return Mismatch(f"the last of {self.count} copies is not complete", near=False)
+        found = difference(self.region, states[t], states[t + 1], self._places)
+        return None if found is None else Mismatch(f"copies {t - 1} and {t} of the step differ: {found.reason}",
+                                                   near=found.near, final=found.final)
 
 
 def difference(region: Region, a: Value, b: Value, states: dict[Value, int]) -> Mismatch | None:
@@ -122,7 +128,7 @@ def difference(region: Region, a: Value, b: Value, states: dict[Value, int]) -> 
             continue
         seen.add((x, y))
         if region.is_fixed(x) and region.is_fixed(y):
-            return Mismatch(f"a constant {x.type} has other values")
+            return Mismatch(f"a constant {x.type} has other values", final=True)
         p, q = x.op, y.op
         if p is None or q is None or (len(seen) > 1 and x in states):
             continue

@@ -10,12 +10,17 @@ from rnngraph.ir.ops import SliceAttrs
 
 
 class Mismatch(Exception):
-    """Copies that are not alike; never leaves the pass. ``near``: they nearly are, and a remark should say so."""
+    """Copies that are not alike; never leaves the pass.
 
-    def __init__(self, reason: str, *, near: bool = True) -> None:
+    near   they nearly are, and a remark should say so
+    final  no other reading of the copies can help
+    """
+
+    def __init__(self, reason: str, *, near: bool = True, final: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.near = near
+        self.final = final
 
 
 class Region:

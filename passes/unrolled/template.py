@@ -65,9 +65,9 @@ class Template:
         self.nodes: dict[Vector, Node] = {}
         self._queue: list[Node] = []
         self._need(frames.root())
+        self.states = [n for n in self.nodes.values() if n.kind == "state"]
         if heads:
             self._take_heads()
-        self.states = [n for n in self.nodes.values() if n.kind == "state"]
         self.leaves = [n for n in self.nodes.values() if n.kind in LEAVES]
         self.steps = self._varying()
         if not self.states:
@@ -85,29 +85,45 @@ class Template:
             self._expand(self._queue.pop())
 
     def _take_heads(self) -> None:
-        """Add what every copy computes from its states for an output of each step, as far as it is alike."""
-        place = self.region.place
-        found = {v[-1].op: v for v in self.frames.vectors.values() if v[-1].op is not None}
-        ends: set[Op] = {n.last.op for n in self.nodes.values() if n.kind == "op" and n.last.op is not None}
-        heads: list[Vector] = []
-        for op in sorted(found, key=place.__getitem__, reverse=True):
-            if op not in ends and "move" not in op.opdef.tags and self._only_for_outputs(op, ends):
+        """Add what every copy computes from its states for an output of each step, and for nothing else."""
+        nodes = {n.last: n for n in self.nodes.values()}
+        varying = {n.last for n in self._varying()}
+        start = min(self.region.place[v.op] for v in varying if v.op is not None)
+        found: dict[Op, Node] = {}
+        for op in self.region.ops[start:]:
+            if len(op.results) == 1 and op.result not in nodes and any(v in varying for v in op.operands):
+                head = self._head(op, nodes, next(v for v in op.operands if v in varying))
+                if head is not None:
+                    found[op] = nodes[op.result] = head
+                    varying.add(op.result)
+        ends: set[Op] = {v.op for v in varying if v.op is not None and v.op not in found}
+        for op in reversed(list(found)):
+            users = op.result.users()
+            if all(u in ends or _is_joined(u) for u in users) and \
+                    ("move" not in op.opdef.tags or any(u in found and u in ends for u in users)):
                 ends.add(op)
-                heads.append(found[op])
-        for head in reversed(heads):
-            before = len(self.nodes)
-            try:
-                self._need(head)
-            except Mismatch:
-                self._queue.clear()
-                for added in list(self.nodes)[before:]:
-                    del self.nodes[added]
+        for op, head in found.items():
+            if op in ends:
+                for node in (*head.operands, head):
+                    self.nodes[node.values] = node
 
-    def _only_for_outputs(self, op: Op, ends: set[Op]) -> bool:
-        users = [u for r in op.results for u in r.users()]
-        return bool(users) and all(u in ends or u.name in JOINS or
-                                   (u.name == "reshape" and all(v.name in JOINS for v in u.result.users()))
-                                   for u in users)
+    def _head(self, op: Op, nodes: dict[Value, Node], along: Value) -> Node | None:
+        """The node of ``op``, of the last copy, with its likes in all other copies; None where one has none."""
+        operands = [nodes.get(v) or (Node("same", (v,) * self.count) if self.region.is_fixed(v) else None)
+                    for v in op.operands]
+        known = [n for n in operands if n is not None]
+        if len(known) < len(operands) or op.blocks or not self.region.is_alike(op, op):
+            return None
+        values: list[Value] = []
+        for t in range(self.count):
+            want = tuple(n.values[t] for n in known)
+            orders = (want, want[::-1]) if is_commutative(op) else (want,)
+            users = (u for u in nodes[along].values[t].users() if u.parent is self.region.block)
+            like = next((u for u in users if u.operands in orders and self.region.is_alike(u, op)), None)
+            if like is None:
+                return None
+            values.append(like.result)
+        return Node("op", tuple(values), operands=known)
 
     def _node(self, values: Vector) -> Node:
         if values not in self.nodes:
@@ -253,6 +269,11 @@ class Template:
                     return False
                 reached.add(op)
         return True
+
+
+def _is_joined(op: Op) -> bool:
+    """Whether the op puts a value beside those of other copies, or gives it out."""
+    return op.name in JOINS or (op.name == "reshape" and all(u.name in JOINS for u in op.result.users()))
 
 
 def _sequence(values: Vector) -> Node | None:

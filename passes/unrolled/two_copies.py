@@ -97,7 +97,7 @@ class TwoCopies(Template):
 
     def __init__(self, frames: TwoFrames) -> None:
         self.two = frames
-        super().__init__(frames)
+        super().__init__(frames, heads=False)
 
     def _classify(self, values: Vector) -> Node:
         (value,) = values
@@ -143,8 +143,25 @@ def _ordered(p: Op, q: Op) -> Vector:
 
 def two_copies(region: Region) -> Iterator[Template]:
     """Templates of second copies; each holds only with the first copy that `find_first_copy` finds for it."""
+    shared = _shared(region)
+    if not shared:
+        return
     for second, first in candidates(region):
+        frames = TwoFrames(region, second, first)
+        if shared.isdisjoint(frames.earlier):
+            continue
         try:
-            yield TwoCopies(TwoFrames(region, second, first))
+            yield TwoCopies(frames)
         except Mismatch:
             continue
+
+
+def _shared(region: Region) -> set[Value]:
+    """Products of one weight, and elements of one sequence: without them there are no two copies of a step."""
+    groups: dict[object, list[Value]] = {}
+    for op in region.ops:
+        if op.name in PRODUCTS and region.is_fixed(op.operands[1]):
+            groups.setdefault(op.operands[1], []).append(op.result)
+        elif isinstance(op.attrs, SliceAttrs) and op.attrs.size == 1:
+            groups.setdefault((op.operands[0], op.attrs.axis), []).append(op.result)
+    return {v for group in groups.values() if len(group) > 1 for v in group}

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import click
 
-from rnngraph import passes
-from rnngraph.cli.source import model_options, read_model
-from rnngraph.ir import Graph, Op, Rnn, RnnAttrs, Scan, ScanAttrs
-from rnngraph.rewrite import PassContext, Remark
-
-RAISING = ("canonicalize,fold-constants,cse,dce,hoist-invariant,iterate-sequences,masks-to-lengths,"
-           "raise-rnn,merge-bidirectional,merge-stacked,canonicalize,dce")
-SPEAKERS = frozenset({"iterate-sequences", "masks-to-lengths", "raise-rnn", "merge-bidirectional", "merge-stacked"})
+from rnngraph.cli.source import load_model, model_options, traced_model
+from rnngraph.inspection import Recurrence, inspect, origins_of
+from rnngraph.rewrite import Remark
 
 
 @click.command(name="inspect")
@@ -23,17 +19,15 @@ SPEAKERS = frozenset({"iterate-sequences", "masks-to-lengths", "raise-rnn", "mer
 def command(model: str, shapes: tuple[str, ...], values: tuple[str, ...], lengths: bool, as_json: bool) -> None:
     """List the recurrences of MODEL: its loops over time as they are written, and what becomes of them.
 
-    A loop that is an LSTM, GRU or simple RNN up to algebra is raised to one `rnn` node; bidirectional and
-    stacked nodes merge where the constraints hold. Each merge that does not happen is said with its reason.
+    A loop that is an LSTM, GRU or simple RNN up to algebra is raised to one `rnn` node, also where it arrives unrolled;
+    bidirectional and stacked nodes merge where the constraints hold. Each merge that does not happen is said with its
+    reason, and for each recurrence whether generated code runs it.
     """
-    graph = read_model(model, shapes, values, lengths=lengths)
-    before = recurrences(graph)
-    context = PassContext()
-    passes.run(RAISING, graph, context)
-    after = recurrences(graph)
-    remarks = [r for r in context.remarks if r.pass_name in SPEAKERS]
+    loaded, inputs = load_model(model, shapes, values)
+    before, after, remarks = inspect(traced_model(loaded, inputs, lengths=lengths), origins_of(loaded))
     if as_json:
-        click.echo(json.dumps({"before": before, "after": after, "remarks": [_remark(r) for r in remarks]}))
+        click.echo(json.dumps({"before": [r.to_dict() for r in before], "after": [r.to_dict() for r in after],
+                               "remarks": [_remark(r) for r in remarks]}))
         return
     _print("as written", before)
     _print("as recognised", after)
@@ -42,54 +36,11 @@ def command(model: str, shapes: tuple[str, ...], values: tuple[str, ...], length
         click.echo(f"  {remark}")
 
 
-def recurrences(graph: Graph) -> list[dict[str, object]]:
-    """One description per scan and rnn op, outer before inner."""
-    found: list[dict[str, object]] = []
-    for op in graph.walk():
-        if isinstance(op.attrs, ScanAttrs):
-            found.append(_scan(op, op.attrs))
-        elif isinstance(op.attrs, RnnAttrs):
-            found.append(_rnn(op, op.attrs))
-    return found
-
-
-def _scan(op: Op, attrs: ScanAttrs) -> dict[str, object]:
-    scan = Scan(op)
-    kinds = [inner.name for inner in scan.body.walk() if not inner.opdef.terminator]
-    return {
-        "kind": "scan", "layer": op.layer, "steps": attrs.steps, "reverse": attrs.reverse,
-        "lengths": attrs.lengths, **({"until": attrs.until} if attrs.until else {}),
-        "carries": {n: str(v.type) for n, v in zip(attrs.carries, scan.carry_args, strict=True)},
-        "sequences": {n: str(v.type) for n, v in zip(attrs.xs, scan.x_args, strict=True)},
-        "ops per step": len(kinds), "matmuls per step": kinds.count("matmul"),
-    }
-
-
-def _rnn(op: Op, attrs: RnnAttrs) -> dict[str, object]:
-    x = Rnn(op).x
-    found: dict[str, object] = {
-        "kind": "rnn", "layer": op.layer, "steps": x.shape[0], "mode": attrs.mode, "input": x.shape[2],
-        "hidden": attrs.hidden, "layers": attrs.num_layers, "direction": attrs.direction,
-        "lengths": attrs.lengths,
-    }
-    if attrs.proj:
-        found["projected"] = attrs.proj
-    return found | {"reset after": attrs.reset_after} if attrs.mode == "gru" else found
-
-
-def _print(title: str, found: list[dict[str, object]]) -> None:
+def _print(title: str, found: Sequence[Recurrence]) -> None:
     click.echo(f"{title}: {len(found)} recurrence{'' if len(found) == 1 else 's'}")
     for item in found:
-        rest = ", ".join(f"{k} {_show(v)}" for k, v in item.items()
-                         if k not in ("kind", "layer") and v is not False)
-        click.echo(f"  {item['kind']} {item['layer'] or '(no layer)'}: {rest}")
+        click.echo(f"  {item}")
     click.echo()
-
-
-def _show(value: object) -> str:
-    if isinstance(value, dict):
-        return " ".join(f"{k}:{v}" for k, v in value.items()) or "none"
-    return "yes" if value is True else str(value)
 
 
 def _remark(r: Remark) -> dict[str, str]:

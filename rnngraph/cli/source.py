@@ -134,6 +134,11 @@ def _specialized(model: Layer, values: Sequence[str]) -> Layer:
 def read_model(spec: str, shapes: Sequence[str], values: Sequence[str] = (), *, lengths: bool = False) -> Graph:
     """The graph of MODEL: read, or traced."""
     model, inputs = load_model(spec, shapes, values)
+    return traced_model(model, inputs, lengths=lengths)
+
+
+def traced_model(model: Any, inputs: list[Input] | None, *, lengths: bool = False) -> Graph:
+    """The graph of what `load_model` gave."""
     if isinstance(model, Graph):
         return model
     try:

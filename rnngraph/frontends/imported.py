@@ -90,6 +90,10 @@ class ImportedModel(Layer):
         """Example inputs, as the caller gives them, as one array for each of `inputs`."""
         return list(example_inputs)
 
+    def origins(self) -> Mapping[str, str]:
+        """The op of each foreign node (LSTM, Loop, ...), by the name that the graph's ops carry as their layer."""
+        return {}
+
     def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, Dim]) -> Self:
         """The same model with the values of some inputs, by their names in the graph, and some sizes known."""
         raise NotImplementedError

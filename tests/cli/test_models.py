@@ -36,7 +36,7 @@ def test_inspect_says_what_merged(cli: Cli, model: Path) -> None:
     assert (done.code, done.err) == (0, "")
     assert "as written: 4 recurrences" in done.out
     assert "as recognised: 1 recurrence\n" in done.out
-    assert "mode lstm, input 5, hidden 6, layers 2, direction bidirectional" in done.out
+    assert "lstm, input 5, hidden 6, layers 2, bidirectional, steps time, native" in done.out
 
 
 def test_inspect_says_what_did_not_and_why(cli: Cli, model: Path) -> None:
@@ -174,5 +174,5 @@ def test_bad_python_models(cli: Cli, model: Path, tmp_path: Path, spec: str, mes
 def test_shapes_on_the_command_line(cli: Cli, model: Path) -> None:
     assert str(parse_shape("words=batch,time:i32", "x")) == "<Input words: i32[batch,time]>"
     done = cli("inspect", f"{model}:stack", "--shape", "batch,20,9")
-    assert "steps 20, mode lstm, input 9" in done.out
+    assert "lstm, input 9, hidden 6, layers 2, bidirectional, steps 20" in done.out
     assert "DIM" in cli("inspect", "--help").out

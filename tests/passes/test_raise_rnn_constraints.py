@@ -191,7 +191,7 @@ CASES: list[tuple[str, Graph, str]] = [
     ("state-shape", graph(one_state(lambda b, x, h, o: b.tanh(b.add(x, h))), carries="h", shape=("B", 2, H),
                           x_shape=("T", "B", 2, H)),
      "state h is f32[B,2,4]; a fused node's states are [batch, units]"),
-    ("emits", graph(Lstm(), emit=lambda b, new: {"y": b.tanh(new["h"])}),
+    ("emits", graph(Lstm(), emit=lambda b, new: {"y": b.mul(new["h"], new["c"])}),
      "output sequence y is not the new state h, which is all that a fused node gives for each step"),
     ("emits-cell", graph(Lstm(), emit=lambda b, new: {"y": new["h"], "cs": new["c"]}),
      "output sequence cs is the cell state c of every step; a fused node gives only the last one"),

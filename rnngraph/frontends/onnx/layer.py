@@ -16,7 +16,7 @@ from rnngraph.frontends.onnx.ops import register
 from rnngraph.frontends.onnx.proto import Graph, ValueInfo
 from rnngraph.frontends.onnx.reader import read
 from rnngraph.frontends.onnx.registry import Item
-from rnngraph.frontends.onnx.walker import Walker
+from rnngraph.frontends.onnx.walker import Walker, label_of
 from rnngraph.ir import DTYPES, Array, Dim
 from rnngraph.ir.dims import substitute
 from rnngraph.nn import Input
@@ -44,6 +44,9 @@ class OnnxModel(ImportedModel):
         outputs = flat_outputs(self._outputs, items)
         self.output_names = tuple(outputs)  # how many elements a sequence has is known only now
         return tuple(outputs.values())
+
+    def origins(self) -> dict[str, str]:
+        return {label_of(node): node.op_type for node in self.graph.nodes}
 
     def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, Dim]) -> Self:
         known = dict(sizes)
