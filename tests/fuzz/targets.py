@@ -8,6 +8,7 @@ import numpy as np
 
 import rnngraph as rg
 from rnngraph.frontends.imported import NeedsSize, NeedsValue
+from tests.fuzz import keras_seeds
 from tests.fuzz.harness import Target
 from tests.fuzz.mutate import mutated, mutated_onnx
 from tests.fuzz.onnx_seeds import seeds as onnx_seeds
@@ -34,8 +35,16 @@ def read_checkpoint(path: Path) -> None:
     rg.weights.read(path)
 
 
+def read_keras(path: Path) -> None:
+    rg.trace(rg.from_keras(path))
+
+
 def targets() -> dict[str, Target]:
     """Made when asked for: the seeds take time."""
-    found = [Target("onnx", ".onnx", onnx_seeds(), read_onnx, (mutated, mutated_onnx, mutated_onnx)),
-             Target("torch", ".pt", torch_seeds(), read_checkpoint, (mutated, mutated_pickle, mutated_pickle))]
+    found = [
+        Target("onnx", ".onnx", onnx_seeds(), read_onnx, (mutated, mutated_onnx, mutated_onnx)),
+        Target("h5", ".h5", [keras_seeds.h5(), keras_seeds.h5(compressed=True)], read_keras, (mutated,)),
+        Target("keras", ".keras", [keras_seeds.archive()], read_keras, (mutated, keras_seeds.mutated_archive)),
+        Target("torch", ".pt", torch_seeds(), read_checkpoint, (mutated, mutated_pickle, mutated_pickle)),
+    ]
     return {t.name: t for t in found}
