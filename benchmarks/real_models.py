@@ -25,12 +25,13 @@ import numpy as np  # noqa: E402 - the variables above must be set first
 import onnxruntime  # noqa: E402
 
 import rnngraph as rg  # noqa: E402
-from benchmarks.zoo import onnx_models  # noqa: E402
+from benchmarks.zoo import g2pm, keras_cases, madmom, medaka_cases, onnx_models  # noqa: E402
 from benchmarks.zoo.case import Arrays, Case, Entry, Run  # noqa: E402
 from benchmarks.zoo.fetch import Unreachable  # noqa: E402
 from rnngraph.ir import Graph, RnnAttrs, ScanAttrs  # noqa: E402
 
-ENTRIES: tuple[Entry, ...] = (*onnx_models.ENTRIES,)
+ENTRIES: tuple[Entry, ...] = (*onnx_models.ENTRIES, *keras_cases.ENTRIES, *medaka_cases.ENTRIES, *g2pm.ENTRIES,
+                              *madmom.ENTRIES)
 BLOCK_SECONDS = 0.1
 PAUSE_SECONDS = 0.1
 

@@ -15,9 +15,9 @@ from benchmarks.zoo.fetch import Package
 from rnngraph.ir import Array
 
 SILERO = Package("silero-vad", "6.2.3", "silero_vad-6.2.3-py3-none-any.whl", "7b7f5436cfcb")
-SILERO_SOURCE = Package("silero-vad", "6.2.3", "silero_vad-6.2.3.tar.gz", "")
+SILERO_SOURCE = Package("silero-vad", "6.2.3", "silero_vad-6.2.3.tar.gz", "d7a23b09202b")
 WHISPER = Package("faster-whisper", "1.2.1", "faster_whisper-1.2.1-py3-none-any.whl", "79a66ad50688")
-THAI = Package("pythainlp", "5.4.0", "pythainlp-5.4.0-py3-none-any.whl", "")
+THAI = Package("pythainlp", "5.4.0", "pythainlp-5.4.0-py3-none-any.whl", "9239753df877")
 CHUNK, BEFORE = 512, 64  # samples at 16 kHz: new ones, and those of the chunk before
 
 
