@@ -127,7 +127,7 @@ def test_one_spelling(text: str, canonical: Dim) -> None:
     ("__import__('os')", "identifier"),
     ("max()", "an identifier or"), ("(" * 40 + "t" + ")" * 40, "nested at most 16"), ("t+" * 400 + "t", "at most 512"),
     ("9" * 30, "2\\*\\*60"), ("*".join(["(a+b+c+d+e+f)"] * 6), "at most 64 terms"), ("*".join(["t"] * 13), "degree 12"),
-    ("*".join(["999999999"] * 9), "2\\*\\*60"),
+    ("*".join(["999999999"] * 9), "2\\*\\*60"), (f"max({','.join('abcdefghijklmnopqr')})", "at most 16, got 18"),
 ])
 def test_hostile_text_is_refused(text: str, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
