@@ -28,11 +28,11 @@ from rnngraph.ir.polynomial import (
     parsed,
     plus,
     scaled,
-    terms_of,
     terms_of_text,
     times,
 )
 from rnngraph.ir.polynomial import Dim as Dim
+from rnngraph.ir.polynomial import terms_of as terms_of
 
 # --- what the IR uses --------------------------------------------------------------------------------------------
 
