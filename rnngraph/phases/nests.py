@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rnngraph.ir import BF16, F16, F32, Dim, Op, Value
+from rnngraph.ir.dims import is_nonnegative, sub
 from rnngraph.ir.ops import AxisAttrs, ReduceAttrs
 from rnngraph.ir.order_ops import ArgAttrs, CumsumAttrs, TopKAttrs
 from rnngraph.ir.pool_ops import PoolAttrs
@@ -66,6 +67,8 @@ def misfit(op: Op) -> str:
         sizes = enumerate(zip(index.shape, x.shape, strict=True))
         if any(i != op.attrs.axis and not _within(n, most) for i, (n, most) in sizes):
             return f"the indices {index.type} may be larger than {x.type} off axis {op.attrs.axis}"
+    if isinstance(op.attrs, TopKAttrs) and not _within(op.attrs.k, op.operands[0].shape[op.attrs.axis]):
+        return f"{op.attrs.k} may be more than there is along axis {op.attrs.axis} of {op.operands[0].type}"
     if len(nest_of(op).shape) > AXES:
         return f"{op.name} of {op.operands[0].type} has more than {AXES} axes"
     return ""
@@ -73,7 +76,7 @@ def misfit(op: Op) -> str:
 
 def _within(n: Dim, most: Dim) -> bool:
     """Whether a size is known to be no larger."""
-    return n == most or (isinstance(n, int) and isinstance(most, int) and n <= most)
+    return is_nonnegative(sub(most, n))
 
 
 def nest_of(op: Op) -> Nest:
