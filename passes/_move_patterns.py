@@ -205,14 +205,17 @@ def _join(x: Value, left: SliceAttrs | None, y: Value, right: SliceAttrs | None)
 def transpose_of_ones(op: Op, b: Builder) -> Values:
     """transpose(x, p) -> reshape(x)   in a scan body, where p moves only dims of size 1
 
-    Not around convolutions: propagate-layout knows an image with channels first by its transposes.
+    Beside convolutions only between reshapes: propagate-layout knows an image with channels first by its transposes.
     """
     assert isinstance(op.attrs, TransposeAttrs)
     (x,) = op.operands
-    inside = (op.parent is not None and op.parent.parent is not None and op.parent.parent.name == "scan"
-              and not any(other.opdef is grid_ops.CONV for other in op.parent.ops))
+    if op.parent is None or op.parent.parent is None or op.parent.parent.name != "scan":
+        return None
+    alone = producer(x, ops.RESHAPE) is not None and all(user.opdef is ops.RESHAPE for user in op.result.users())
+    if not alone and any(other.opdef is grid_ops.CONV for other in op.parent.ops):
+        return None
     long = [a for a in op.attrs.perm if x.shape[a] != 1]
-    return [b.reshape(x, op.result.shape)] if inside and long == sorted(long) else None
+    return [b.reshape(x, op.result.shape)] if long == sorted(long) else None
 
 
 @pattern(ops.RESHAPE)

@@ -96,7 +96,7 @@ def test_inspect_shows_the_projection(tmp_path: Path, capsys: pytest.CaptureFixt
     path.write_text("import rnngraph as rg\nmodel = rg.nn.LSTM(7, proj_size=3)\n"
                     "inputs = rg.Input(('batch', 'time', 5))\n")
     assert main(["inspect", f"{path}:model"]) == 0
-    assert "projected 3" in capsys.readouterr().out
+    assert "projected to 3" in capsys.readouterr().out
 
 
 @pytest.mark.slow

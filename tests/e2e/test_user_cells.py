@@ -341,7 +341,7 @@ class Counts(Cell):
         self.W = self.add_weight("W", (n, self.state_size))
 
     def step(self, x: Any, h: Any) -> Any:
-        h = ops.tanh(x @ self.W) + ops.cast(ops.cast(h * 8.0, "i32"), "f32") * 0.125
+        h = ops.tanh(x @ self.W) + ops.cast(ops.cast(h * 8.0, "i64"), "f32") * 0.125
         return h, h
 
 
