@@ -298,3 +298,11 @@ def test_all_layers_that_are_not_supported_are_listed(tmp_path: Path) -> None:
                  "config": {"name": "b", "layer": {"class_name": "Theirs", "config": {"name": "inner"}}}}
     with pytest.raises(ImportModelError, match=r"'a' \(Lambda\) holds .*'inner' \(Theirs\): this.*'c' \(Mine\): this"):
         rg.from_keras(archive(tmp_path / "m.keras", config))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_path_that_is_no_file(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"folder{suffix}").mkdir()
+    for name in ("missing", "folder"):
+        with pytest.raises(ImportModelError, match=name):
+            rg.compile(tmp_path / f"{name}{suffix}")

@@ -59,7 +59,10 @@ def major(version: object, otherwise: int) -> int:
 
 def read_file(path: Path) -> Saved:
     """A .keras archive or an HDF5 file; the content decides which."""
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise ImportModelError(e.strerror or str(e)) from None
     if data[:2] == b"PK":
         return _archive(path, len(data))
     return _hdf5(open_hdf5(data))

@@ -43,6 +43,8 @@ def filled(node: Node, shape: Shape, wanted: Sequence[Dim]) -> Shape:
     except ShapeError:
         raise NeedsSize(sorted(dims.symbols_of(rest) | dims.symbols_of(total)), f"{node} divides {total} by {rest}") \
             from None
+    if dims.mul(left, rest) != total and (open_ := dims.symbols_of(rest) | dims.symbols_of(total)):
+        raise NeedsSize(sorted(open_), f"{node} divides {total} by {rest}")  # whether it goes in is for a call to say
     return tuple(left if d == -1 else d for d in wanted)
 
 
