@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +133,40 @@ def test_dims_without_names_that_must_be_equal_are_one() -> None:
     np.testing.assert_array_equal(compiled(x, z, u), runtime(made, {"x": x, "z": z, "u": u})[0])
     with pytest.raises(InputError, match="input 'z': dim 'other' is 2 here but 5 in 'x'"):
         compiled(x, z[:2], u)
+
+
+def test_a_reshape_by_an_input_of_an_open_size() -> None:
+    """-1 beside a number that need not divide the size: one program for each value and size."""
+    made = model([helper.make_node("Reshape", ["x", "s"], ["r"]), helper.make_node("Tanh", ["r"], ["y"])],
+                 [info("x", ("n",)), info("s", (2,), "i64")], [info("y", (None, None))])
+    compiled = rg.compile(made)
+    x = np.linspace(-1.0, 1.0, 340, dtype=np.float32)
+    for shape in ((85, -1), (-1, 4), (17, -1)):
+        (expected,) = runtime(made, {"x": x, "s": np.array(shape)})
+        np.testing.assert_allclose(compiled(x, np.array(shape)), expected, rtol=0, atol=1e-6)
+    with pytest.raises(ImportModelError, match="Reshape"):
+        compiled(x[:339], np.array([85, -1]))
+
+
+@pytest.mark.parametrize("sizes", [[2**40], [2**31, 2**31], [50_000, 50_000]])
+def test_a_constant_larger_than_any_memory(sizes: list[int]) -> None:
+    nodes = [helper.make_node("ConstantOfShape", ["s"], ["c"]), helper.make_node("ReduceSum", ["c"], ["r"], keepdims=0),
+             helper.make_node("Add", ["x", "r"], ["y"])]
+    made = model(nodes, [info("x", (3,))], [info("y", (3,))], {"s": np.array(sizes)})
+    with pytest.raises(ImportModelError, match=r"ConstantOfShape.*is too large"):
+        rg.compile(made)
+
+
+def test_threads_share_a_model_of_many_programs() -> None:
+    """Calls with more values than programs are kept, from several threads at once."""
+    made = model([helper.make_node("Reshape", ["x", "s"], ["y"])], [info("x", (96,)), info("s", (2,), "i64")],
+                 [info("y", (None, None))])
+    compiled = rg.compile(made)
+    x = np.arange(96, dtype=np.float32)
+    shapes = [(a, 96 // a) for a in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 96)] * 3
+
+    def call(shape: tuple[int, int]) -> bool:
+        return bool((np.asarray(compiled(x, np.array(shape))) == x.reshape(shape)).all())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(call, shapes))

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from rnngraph.errors import ImportModelError
 from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.known import Known, as_dims, as_ints
 from rnngraph.frontends.onnx.proto import Node
-from rnngraph.ir import Dim, dims
+from rnngraph.ir import Dim, Shape, dims
 
 BEYOND = 2**31 - 1  # a start or end out there means the axis' own
+
+
+MOST = 2**31  # elements that a node may make out of one
+
+
+def bounded(node: Node, shape: Shape) -> Shape:
+    """The shape; ImportModelError when its known sizes alone make it larger than any value of a real model."""
+    if prod(d for d in shape if isinstance(d, int)) > MOST:
+        raise ImportModelError(f"{node}: a result of shape {list(shape)} is too large")
+    return shape
 
 
 def axis_of(node: Node, axis: int, rank: int) -> int:

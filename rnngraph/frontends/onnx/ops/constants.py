@@ -8,6 +8,7 @@ from rnngraph.errors import ImportModelError
 from rnngraph.frontends.known import Known, as_dims
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import Item, handler
+from rnngraph.frontends.onnx.slices import bounded
 from rnngraph.ir import DTYPES, Dim, dims
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
@@ -40,7 +41,7 @@ def constant_of_shape(node: Node, shape: Known) -> Tensor:
     if any(isinstance(d, int) and d < 0 for d in sizes):
         raise ImportModelError(f"{node}: expected sizes, got {list(sizes)}")
     b = active().builder
-    return wrap(b.broadcast(b.const(value.array.reshape(()), value.dtype), sizes, ()))
+    return wrap(b.broadcast(b.const(value.array.reshape(()), value.dtype), bounded(node, sizes), ()))
 
 
 @handler("Range", raw=True)

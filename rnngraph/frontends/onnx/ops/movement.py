@@ -9,7 +9,7 @@ from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.known import Known, as_dims, as_ints
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import handler
-from rnngraph.frontends.onnx.slices import axis_of, clamped, slice_range
+from rnngraph.frontends.onnx.slices import axis_of, bounded, clamped, slice_range
 from rnngraph.ir import Dim, Shape, dims
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
@@ -146,7 +146,7 @@ def expand(node: Node, x: Tensor, shape: Known) -> Tensor:
     wanted = (*[1] * (rank - len(given)), *given)
     out = tuple(w if o == 1 else o if w == 1 or w == o else _same(node, x, o, w)
                 for o, w in zip(own, wanted, strict=True))
-    return wrap(active().builder.expand(x.value(), out))
+    return wrap(active().builder.expand(x.value(), bounded(node, out)))
 
 
 def _same(node: Node, x: Tensor, own: Dim, wanted: Dim) -> Dim:
@@ -160,6 +160,7 @@ def tile(node: Node, x: Tensor, repeats: Known) -> Tensor:
     counts = as_dims(repeats, str(node))
     if len(counts) != x.rank:
         raise ImportModelError(f"{node}: expected one repeat for each axis of {x.type}, got {list(counts)}")
+    bounded(node, tuple(dims.mul(d, c) for d, c in zip(x.shape, counts, strict=True)))
     return ops.tile(x, counts)
 
 
