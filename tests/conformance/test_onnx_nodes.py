@@ -6,6 +6,7 @@ The tests that are left out stand in docs/conformance.md with their reasons; all
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,19 @@ def check(test: NodeTest) -> None:
             np.testing.assert_allclose(g, expected, rtol=rtol, atol=test.atol)
 
 
-@pytest.mark.parametrize("name", [t.name for t in HERE if not t.expanded])
+def params() -> list[Any]:
+    """The tests of single nodes; of each op all but the first three are slow."""
+    seen: Counter[str] = Counter()
+    found = []
+    for t in HERE:
+        if not t.expanded:
+            op = t.model.graph.node[-1].op_type
+            seen[op] += 1
+            found.append(pytest.param(t.name, marks=[pytest.mark.slow] if seen[op] > 3 else []))
+    return found
+
+
+@pytest.mark.parametrize("name", params())
 def test_node(name: str) -> None:
     check(node_tests()[name])
 

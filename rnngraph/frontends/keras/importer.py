@@ -46,10 +46,10 @@ def from_keras(source: Any, config: Any = None, *, inputs: Inputs = None,
         >>> import os
         >>> os.environ["KERAS_BACKEND"] = "torch"
         >>> import keras, rnngraph as rg
-        >>> x = keras.Input((None, 8))
+        >>> x = keras.Input((None, 8), name="x")
         >>> model = rg.from_keras(keras.Model(x, keras.layers.LSTM(4)(x)))
         >>> model.layers[0].weights["kernel"].shape, rg.compile(model).report.inputs
-        ((8, 16), ('input_layer: f32[batch,time,8]',))
+        ((8, 16), ('x: f32[batch,time,8]',))
     """
     if isinstance(config, Layer):
         load_weights(config, source)
