@@ -1,7 +1,7 @@
 """Real models, whole: `python -m benchmarks.real_models`. Fetches packages, runs, checks, and prints a table.
 
 Each model is compiled from its own file and driven over its data; what it gives is compared with what its framework
-gave (a golden, where it is on record) and with ONNX Runtime on the same file.
+gave (a golden, where it is on record) and with ONNX Runtime on the same file, or on what `rnngraph.to_onnx` makes.
 Times are one call, medians of interleaved blocks in one process; above 1 means that rnngraph is faster.
 """
 
@@ -72,8 +72,11 @@ def examine(case: Case, *, threads: int, rounds: int) -> Row:
     row.backends = " ".join(f"{n}:{c}" for n, c in Counter(k.backend for k in report.kernels).items())
     if case.golden:
         row.golden_error = compare(case, outputs, case.golden, row, "the golden")
-    if case.onnx is not None:
-        peer = session(case.onnx, threads)
+    onnx = case.onnx
+    if onnx is None and isinstance(case.source, rg.nn.Layer):
+        onnx = rg.to_onnx(case.source, lengths="lengths" in case.inputs).SerializeToString()
+    if onnx is not None:
+        peer = session(onnx, threads)
         row.runtime_error = compare(case, outputs, case.drive(peer), row, "ONNX Runtime")
         if rounds:
             row.ours, row.peer = timed([ours, peer], case.inputs, rounds)
