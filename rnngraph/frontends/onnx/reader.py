@@ -290,7 +290,10 @@ def _text(data: bytes, label: str) -> str:
 
 def _check_names(graph: Graph) -> None:
     """Each name is made once, and before it is used where the graph itself makes it: so there are no cycles."""
-    made = {i.name for i in graph.inputs} | set(graph.initializers)
+    inputs = [i.name for i in graph.inputs]
+    if twice := [n for n in inputs if inputs.count(n) > 1]:
+        raise ImportModelError(f"graph {graph.name!r}: two inputs are named {twice[0]!r}")
+    made = {*inputs, *graph.initializers}
     later = {o for n in graph.nodes for o in n.outputs if o}
     for node in graph.nodes:
         if wrong := [i for i in node.inputs if i in later and i not in made]:
