@@ -16,12 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.peers import BLOCK_SECONDS, SLOW, block
-
-import numpy as np  # isort: skip - peers sets the pools of numpy first
+import numpy as np
 
 import rnngraph as rg
 from benchmarks.cell_table import LATENCY, REASONS, TABLE, Entry
+from benchmarks.peers import BLOCK_SECONDS, SLOW, block
 from benchmarks.probe import FmaProbe
 from rnngraph.ir import Block, Dims, Graph, Scan, Value, resolve
 from rnngraph.nn import RNN

@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
 from dataclasses import dataclass
 
-for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # numpy's own pool must not interfere
-    os.environ.setdefault(variable, "1")
+import numpy as np
 
-import numpy as np  # noqa: E402 - the variables above must be set first
-
-from benchmarks.libraries import LIBRARIES, Run  # noqa: E402
-from benchmarks.probe import FmaProbe  # noqa: E402
-from benchmarks.workloads import FIRST_MARKS, OTHERS, Workload, make_input, make_weights  # noqa: E402
+from benchmarks.libraries import LIBRARIES, Run
+from benchmarks.probe import FmaProbe
+from benchmarks.workloads import FIRST_MARKS, OTHERS, Workload, make_input, make_weights
 
 BLOCK_SECONDS = 0.15  # in the first 30 ms after a pause calls of the memory-bound sizes take 10 % longer
 PAUSE_SECONDS = 0.1

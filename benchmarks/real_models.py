@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -18,17 +17,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # numpy's own pool must not interfere
-    os.environ.setdefault(variable, "1")
+import numpy as np
+import onnxruntime
 
-import numpy as np  # noqa: E402 - the variables above must be set first
-import onnxruntime  # noqa: E402
-
-import rnngraph as rg  # noqa: E402
-from benchmarks.zoo import g2pm, keras_cases, madmom, medaka_cases, onnx_models  # noqa: E402
-from benchmarks.zoo.case import Arrays, Case, Entry, Run  # noqa: E402
-from benchmarks.zoo.fetch import Unreachable  # noqa: E402
-from rnngraph.ir import Graph, RnnAttrs, ScanAttrs  # noqa: E402
+import rnngraph as rg
+from benchmarks.zoo import g2pm, keras_cases, madmom, medaka_cases, onnx_models
+from benchmarks.zoo.case import Arrays, Case, Entry, Run
+from benchmarks.zoo.fetch import Unreachable
+from rnngraph.ir import Graph, RnnAttrs, ScanAttrs
 
 ENTRIES: tuple[Entry, ...] = (*onnx_models.ENTRIES, *keras_cases.ENTRIES, *medaka_cases.ENTRIES, *g2pm.ENTRIES,
                               *madmom.ENTRIES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -57,7 +58,7 @@ class Names:
     outputs: Mapping[str, str] = field(default_factory=dict)
 
 
-class ImportedModel(Layer):
+class ImportedModel(Layer, ABC):
     """Base of the models of frontends.
 
     A subclass computes in ``call(*tensors)``, given what `inputs` lists, and returns a tensor or a tuple of them, in
@@ -83,8 +84,9 @@ class ImportedModel(Layer):
         """The outputs; there are no weights to make first, and there may be no inputs."""
         return self.call(*inputs, **kwargs)
 
+    @abstractmethod
     def call(self, *inputs: Tensor) -> Any:
-        raise NotImplementedError
+        """The outputs, emitted into the active trace."""
 
     def arrays(self, example_inputs: Sequence[Any]) -> list[Any]:
         """Example inputs, as the caller gives them, as one array for each of `inputs`."""
@@ -94,9 +96,9 @@ class ImportedModel(Layer):
         """The op of each foreign node (LSTM, Loop, ...), by the name that the graph's ops carry as their layer."""
         return {}
 
+    @abstractmethod
     def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, Dim]) -> Self:
         """The same model with the values of some inputs, by their names in the graph, and some sizes known."""
-        raise NotImplementedError
 
     def settled(self) -> Self:
         """The same model with symbols that must be equal made one.

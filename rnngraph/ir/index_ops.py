@@ -5,9 +5,8 @@ Indices count from the end where they are negative. One out of range is an Input
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from rnngraph.ir.opdef import Array, Attrs, EvalContext, OpDef, Types, elementwi
 from rnngraph.ir.ops import AxisAttrs
 from rnngraph.ir.types import Shape, TensorType
 
-REDUCTIONS: dict[str, Callable[..., Any] | None] = {
+REDUCTIONS: dict[str, np.ufunc | None] = {
     "none": None, "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum,
 }
 
@@ -182,7 +181,7 @@ def _scattered(x: Array, places: tuple[Array, ...], updates: Array, reduction: s
     elif out.dtype == np.bool_ and reduction in ("add", "mul"):
         (np.logical_or if reduction == "add" else np.logical_and).at(out, places, updates)
     else:
-        f.at(out, places, updates)  # type: ignore[attr-defined]
+        f.at(out, places, updates)
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from rnngraph.errors import ShapeError, TraceError
@@ -16,7 +17,7 @@ from rnngraph.nn.tensor import Tensor
 PADDINGS = ("valid", "same", "causal")
 
 
-class SpatialLayer(Layer):
+class SpatialLayer(Layer, ABC):
     """Base of the layers that work on [batch, *spatial dims, channels] (or channels first, which are turned).
 
     data_format  "channels_last" (default) or "channels_first": [batch, channels, *spatial dims]
@@ -52,9 +53,9 @@ class SpatialLayer(Layer):
         y = self.compute(ops.transpose(x, (0, *range(2, x.rank), 1)))
         return ops.transpose(y, (0, y.rank - 1, *range(1, y.rank - 1)))
 
+    @abstractmethod
     def compute(self, x: Tensor) -> Tensor:
         """The output for channels last."""
-        raise NotImplementedError
 
 
 class ConvLayer(SpatialLayer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from rnngraph.nn.layer import Layer
 from rnngraph.nn.tensor import Tensor, wrap
 
 
-class Merge(Layer):
+class Merge(Layer, ABC):
     """Base of the layers that take a list of tensors; the output's mask is made of theirs (Keras)."""
 
     least = 1
@@ -24,9 +25,9 @@ class Merge(Layer):
         rank = max(x.rank for x in xs)
         return self.merge([ops.reshape(x, (x.shape[0], *[1] * (rank - x.rank), *x.shape[1:])) for x in xs])
 
+    @abstractmethod
     def merge(self, xs: Sequence[Tensor]) -> Tensor:
         """The output, of inputs of one rank."""
-        raise NotImplementedError
 
     def pass_mask(self, inputs: Sequence[Tensor], result: Any) -> None:
         masks = [active().time_masks.get(x.value()) for x in inputs]

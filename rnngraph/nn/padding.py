@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rnngraph.errors import TraceError
-from rnngraph.ir import Builder, Dim, Value, dims, index_ops
+from rnngraph.ir import Array, Builder, Dim, Value, dims, index_ops
 from rnngraph.ir.grid_ops import PAD, PadAttrs
 from rnngraph.ir.ops import AxisAttrs
 from rnngraph.nn.context import active
@@ -80,14 +80,22 @@ def _mirrored(b: Builder, x: Value, axis: int, lo: Dim, hi: Dim, mode: str) -> V
     if size == 0:
         raise TraceError(f"pad: mode {mode} has nothing to repeat in axis {axis} of {x.type}")
     if isinstance(size, int) and mode != "edge" and max(lo, hi) + most > size:
-        order = np.pad(np.arange(size, dtype=np.int64), (lo, hi), mode=mode)  # type: ignore[call-overload]
-        return b.op(index_ops.TAKE, x, b.const(order), attrs=AxisAttrs(axis))
+        return b.op(index_ops.TAKE, x, b.const(_order(size, lo, hi, mode)), attrs=AxisAttrs(axis))
     parts = [x]
     if lo:
         parts.insert(0, _front(b, x, axis, lo, mode))
     if hi:
         parts.append(_behind(b, x, axis, hi, mode))
     return b.concat(parts, axis)
+
+
+def _order(size: int, lo: int, hi: int, mode: str) -> Array:
+    """Which element stands at each place, around the axis as often as it takes."""
+    places = np.arange(-lo, size + hi, dtype=np.int64)
+    if mode == "wrap":
+        return np.asarray(places % size)
+    there = max(1, 2 * (size - 1))  # to the other end and back, neither of them twice
+    return np.minimum(places % there, there - places % there) if size > 1 else np.zeros_like(places)
 
 
 def _front(b: Builder, x: Value, axis: int, n: int, mode: str) -> Value:

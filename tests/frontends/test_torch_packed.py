@@ -81,8 +81,8 @@ def test_packed_data_over_rows_is_refused() -> None:
 
 
 def ours(packed: PackedSequence) -> rg.data.PackedSequence:
-    arrays = [None if t is None else t.detach().numpy() for t in packed]
-    return rg.data.PackedSequence(*arrays)  # type: ignore[arg-type]
+    arrays: list[Any] = [None if t is None else t.detach().numpy() for t in packed]
+    return rg.data.PackedSequence(*arrays)
 
 
 @pytest.mark.parametrize("make", KINDS)

@@ -18,6 +18,8 @@ from rnngraph.weights.files.hdf5 import Group, open_hdf5
 MAX_JSON = 64 * 2**20
 ROOM = 64 * 2**20  # bytes that any archive may unpack to
 RATIO = 100  # and beside them, bytes per byte of the archive
+# what the readers of the standard library raise for a broken archive; NotImplementedError is zipfile's word for a
+# compression, or a version of the format, that it does not know
 BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError,
           NotImplementedError, KeyError, OverflowError)
 

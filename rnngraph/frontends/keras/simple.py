@@ -178,9 +178,10 @@ TRANSPOSED = {"Conv1DTranspose": nn.Conv1DTranspose, "Conv2DTranspose": nn.Conv2
 MAX_POOLS = {"MaxPooling1D": nn.MaxPooling1D, "MaxPooling2D": nn.MaxPooling2D, "MaxPooling3D": nn.MaxPooling3D}
 MEAN_POOLS = {"AveragePooling1D": nn.AveragePooling1D, "AveragePooling2D": nn.AveragePooling2D,
               "AveragePooling3D": nn.AveragePooling3D}
-GLOBAL = {"GlobalMaxPooling1D": nn.GlobalMaxPooling1D, "GlobalMaxPooling2D": nn.GlobalMaxPooling2D,
-          "GlobalMaxPooling3D": nn.GlobalMaxPooling3D, "GlobalAveragePooling1D": nn.GlobalAveragePooling1D,
-          "GlobalAveragePooling2D": nn.GlobalAveragePooling2D, "GlobalAveragePooling3D": nn.GlobalAveragePooling3D}
+GLOBAL: dict[str, Callable[..., Layer]] = {
+    "GlobalMaxPooling1D": nn.GlobalMaxPooling1D, "GlobalMaxPooling2D": nn.GlobalMaxPooling2D,
+    "GlobalMaxPooling3D": nn.GlobalMaxPooling3D, "GlobalAveragePooling1D": nn.GlobalAveragePooling1D,
+    "GlobalAveragePooling2D": nn.GlobalAveragePooling2D, "GlobalAveragePooling3D": nn.GlobalAveragePooling3D}
 
 
 def _convolution(c: Config, paddings: tuple[str, ...] = ("valid", "same")) -> dict[str, Any]:

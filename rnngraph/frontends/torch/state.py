@@ -184,7 +184,8 @@ def _assign(layers: list[Layer], module: _Module) -> None:
         start = 0
         for layer in layers:
             part = _cells(loaded, start, _depth(layer), module)
-            weights.assign(layer, part)  # type: ignore[arg-type]
+            assert isinstance(layer, HasRecurrentWeights), "layers with a depth have recurrent weights"
+            weights.assign(layer, part)
             start += _depth(layer)
         if start != loaded.layers:
             raise ConversionError(f"module {module.name!r} has {loaded.layers} layers, the model's {start}")
