@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
-import onnxruntime
 
 import rnngraph as rg
 from benchmarks.zoo import g2pm, keras_cases, madmom, medaka_cases, onnx_models
 from benchmarks.zoo.case import Arrays, Case, Entry, Run
 from benchmarks.zoo.fetch import Unreachable
+from benchmarks.zoo.runtime import session
 from rnngraph.ir import Graph, RnnAttrs, ScanAttrs
 
 ENTRIES: tuple[Entry, ...] = (*onnx_models.ENTRIES, *keras_cases.ENTRIES, *medaka_cases.ENTRIES, *g2pm.ENTRIES,
@@ -85,9 +85,10 @@ def compare(case: Case, ours: Arrays, theirs: Arrays, row: Row, what: str) -> fl
     """The largest difference over the largest number, of what both give; goldens may be of the first part."""
     worst = 0.0
     for name, expected in theirs.items():
-        got = np.asarray(ours[name])
-        if got.ndim and got.shape != expected.shape:
-            got = got[: len(expected)]
+        got = np.asarray(ours[name])[: len(expected)]
+        if got.shape != expected.shape:
+            row.failures.append(f"{name} has shape {list(got.shape)}, {what} {list(expected.shape)}")
+            continue
         scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
         worst = max(worst, float(np.abs(got.astype(np.float64) - expected).max(initial=0.0)) / scale)
     if not worst <= case.tolerance:
@@ -97,15 +98,6 @@ def compare(case: Case, ours: Arrays, theirs: Arrays, row: Row, what: str) -> fl
         if not row.decisions:
             row.failures.append(f"other decisions than {what}")
     return worst
-
-
-def session(data: bytes, threads: int) -> Run:
-    """ONNX Runtime on a model, by names."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 4
-    made = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    names = [o.name for o in made.get_outputs()]
-    return lambda inputs: dict(zip(names, made.run(None, dict(inputs)), strict=True))
 
 
 def timed(runs: Sequence[Run], inputs: Arrays, rounds: int) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from rnngraph.ir import Array
 Arrays: TypeAlias = Mapping[str, Array]
 Run: TypeAlias = Callable[[Arrays], Arrays]  # one call of a model, ours or a peer's
 
-GOLDENS = Path(os.environ.get("RNNGRAPH_GOLDENS", Path(__file__).resolve().parents[2].parent / "shared" / "goldens"))
+RECORDED = Path(__file__).resolve().parents[2] / "tests" / "data" / "real"  # what models gave by their own code
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.zoo.case import GOLDENS, Arrays, Case, Entry, Run
+from benchmarks.zoo.case import RECORDED, Arrays, Case, Entry, Run
 from benchmarks.zoo.fetch import Package
+from benchmarks.zoo.runtime import session
 from rnngraph.ir import Array
 
 SILERO = Package("silero-vad", "6.2.3", "silero_vad-6.2.3-py3-none-any.whl", "7b7f5436cfcb")
 SILERO_SOURCE = Package("silero-vad", "6.2.3", "silero_vad-6.2.3.tar.gz", "d7a23b09202b")
 WHISPER = Package("faster-whisper", "1.2.1", "faster_whisper-1.2.1-py3-none-any.whl", "79a66ad50688")
 THAI = Package("pythainlp", "5.4.0", "pythainlp-5.4.0-py3-none-any.whl", "9239753df877")
+PAD, START, END, MOST_LETTERS = 0, 1, 2, 60  # of thai2rom's letters; a word that it never ends was cut after 60
 CHUNK, BEFORE = 512, 64  # samples at 16 kHz: new ones, and those of the chunk before
 
 
@@ -32,10 +34,10 @@ def speech(offline: bool) -> Array:
     return np.stack([padded[i * CHUNK : (i + 1) * CHUNK + BEFORE] for i in range(count)])
 
 
-def golden(file: str) -> dict[str, Array]:
-    """Recorded outputs, where they are at hand."""
-    path = GOLDENS / f"{file}.npz"
-    return dict(np.load(path, allow_pickle=False)) if path.is_file() else {}
+def recorded(file: str) -> dict[str, Array]:
+    """Recorded outputs (tests/data/README.md)."""
+    with np.load(RECORDED / f"{file}.npz", allow_pickle=False) as data:
+        return dict(data)
 
 
 def _streamed(chunks: Array, extra: Arrays, run: Run) -> Arrays:
@@ -62,66 +64,72 @@ def _silero(member: str, rate: bool, offline: bool) -> Case:
     path = SILERO.member(f"{member}.onnx", offline=offline)
     chunks = speech(offline)
     extra = {"sr": np.array(16000)} if rate else {}
-    recorded = golden("silero_vad")
-    known = {"speech": recorded[member]} if member in recorded else {}
+    known = {"speech": recorded("silero_vad")[member]}
     one = {"input": chunks[:1], "state": np.zeros((2, 1, 128), np.float32), **extra}
     return Case(member, path, one, partial(_streamed, chunks, extra), known, path.read_bytes(), _spoken)
 
 
 def _sequence(name: str, package: Package, member: str, record: str, offline: bool) -> Case:
     path = package.member(member, offline=offline)
-    chunks, recorded = speech(offline), golden("silero_vad")
-    known = {"speech": recorded[record]} if record in recorded else {}
+    chunks = speech(offline)
+    known = {"speech": recorded("silero_vad")[record]}
     zero = np.zeros((1, 1, 128), np.float32)
     return Case(name, path, {"input": chunks[:100], "h": zero, "c": zero}, partial(_whole, chunks), known,
                 path.read_bytes(), _spoken)
 
 
-def _thai_encoder(offline: bool) -> Case:
-    path, recorded = THAI.member("thai2rom_encoder.onnx", offline=offline), golden("thai2rom")
-    ids = [recorded[f"ids{i}"] for i in range(38)] if recorded else [np.arange(n)[None] % 60 + 3 for n in (4, 9, 13)]
+def _words() -> list[Array]:
+    """The letters of 38 words."""
+    data = recorded("thai2rom")
+    return [data[f"ids{i}"] for i in range(sum(n.startswith("ids") for n in data))]
 
-    def call(words: Array) -> Arrays:
-        return {"input_tensor": words.astype(np.int64), "input_lengths": np.array([words.shape[1]], np.int32)}
+
+def _encode(run: Run, word: Array) -> Arrays:
+    return run({"input_tensor": word.astype(np.int64), "input_lengths": np.array([word.shape[1]], np.int32)})
+
+
+def _thai_encoder(offline: bool) -> Case:
+    path, words = THAI.member("thai2rom_encoder.onnx", offline=offline), _words()
 
     def drive(run: Run) -> Arrays:
-        outs = [run(call(w)) for w in ids]
-        return {f"enc{i}": np.asarray(o["encoder_outputs"]) for i, o in enumerate(outs)}
+        outs = [_encode(run, w) for w in words]
+        return {f"{n}{i}": np.asarray(o[n]) for i, o in enumerate(outs)
+                for n in ("encoder_outputs", "encoder_hidden_1")}
 
-    known = {f"enc{i}": recorded[f"enc{i}"] for i in range(len(ids)) if recorded}
-    return Case("thai2rom_encoder", path, call(ids[1]), drive, known, path.read_bytes())
+    one: Arrays = {"input_tensor": words[1].astype(np.int64), "input_lengths": np.array([words[1].shape[1]], np.int32)}
+    return Case("thai2rom_encoder", path, one, drive, {}, path.read_bytes())
 
 
 def _thai_decoder(offline: bool) -> Case:
-    """Greedy decoding from the encoder's outputs; what is compared are the logits of every step."""
-    path, recorded = THAI.member("thai2rom_decoder.onnx", offline=offline), golden("thai2rom")
-    rng = np.random.default_rng(0)
-    encoded = [recorded[f"enc{i}"] for i in range(38)] if recorded else [
-        rng.standard_normal((1, n, 256)).astype(np.float32) * 0.3 for n in (4, 9)]
-    states = [np.concatenate(list(recorded[f"encH{i}"]), -1)[None] if recorded else
-              np.zeros((1, 1, 256), np.float32) for i in range(len(encoded))]
+    """Letter by letter, each the likeliest, as the package decodes; what is compared are the logits of all steps.
+
+    The encoder in front of it is ONNX Runtime's, so that errors are the decoder's own.
+    """
+    path, words, logits = THAI.member("thai2rom_decoder.onnx", offline=offline), _words(), recorded("thai2rom")
+    encoder = session(THAI.member("thai2rom_encoder.onnx", offline=offline).read_bytes(), 1)
+    encoded = [_encode(encoder, w) for w in words]
 
     def call(i: int, letter: int, state: Array) -> dict[str, Any]:
-        steps = encoded[i].shape[1]
         return {"decoder_input": np.array([[letter]], np.int32), "decoder_hidden_1": state,
-                "encoder_outputs": encoded[i], "mask": np.ones((1, steps), np.float32)}
+                "encoder_outputs": encoded[i]["encoder_outputs"], "mask": (words[i] != PAD).astype(np.float32)}
+
+    def first(i: int) -> Array:
+        return np.concatenate(list(encoded[i]["encoder_hidden_1"]), 1)[None]
 
     def drive(run: Run) -> Arrays:
         found: dict[str, Array] = {}
-        for i, state in enumerate(states):
-            letter, rows = 1, []
-            for _ in range(20):
+        for i in range(len(words)):
+            letter, state, rows = START, first(i), list[Array]()
+            while letter != END and len(rows) < MOST_LETTERS:
                 out = run(call(i, letter, state))
-                logits, state = np.asarray(out["decoder_output"]).reshape(-1), np.asarray(out["decoder_hidden_2"])
-                rows.append(logits)
-                letter = int(logits.argmax())
-                if letter == 2:
-                    break
+                rows.append(np.asarray(out["decoder_output"]).reshape(-1))
+                state, letter = np.asarray(out["decoder_hidden_2"]), int(rows[-1].argmax())
             found[f"logits{i}"] = np.stack(rows)
         return found
 
-    return Case("thai2rom_decoder", path, call(0, 1, states[0]), drive, {}, path.read_bytes(),
-                lambda outputs: [a.argmax(-1).tolist() for a in outputs.values()])
+    return Case("thai2rom_decoder", path, call(0, START, first(0)), drive,
+                {n: a for n, a in logits.items() if n.startswith("logits")}, path.read_bytes(),
+                lambda outputs: {n: a.argmax(-1).tolist() for n, a in outputs.items()})
 
 
 def _deepcut(offline: bool) -> Case:
