@@ -134,3 +134,58 @@ def test_a_loop_whose_state_grows_is_unrolled() -> None:
     node = helper.make_node("Loop", ["three", "", "h0"], ["y"], body=body)
     made = model([node], [info("h0", (2, 3))], [info("y", (None, 3))], {"three": np.array(3)}, 14)
     same(made, {"h0": H0})
+
+
+@pytest.mark.parametrize("lengths", [None, [4, 2, 3]])
+@pytest.mark.parametrize("direction", [0, 1])
+def test_scan_of_opset_8_has_rows_of_their_own(direction: int, lengths: list[int] | None) -> None:
+    """The batch stands in front of everything, the body sees one row, and a row may be shorter."""
+    body = helper.make_graph(
+        [helper.make_node("Mul", ["h", "w"], ["p"]), helper.make_node("Add", ["p", "xt"], ["s"]),
+         helper.make_node("Tanh", ["s"], ["hn"]), helper.make_node("Identity", ["hn"], ["o"])], "body",
+        [info("h", (3,)), info("xt", (3,))], [info("hn", (3,)), info("o", (3,))])
+    names = ["" if lengths is None else "n", "h0", "x"]
+    node = helper.make_node("Scan", names, ["hT", "y"], num_scan_inputs=1, body=body, directions=[direction])
+    inputs = [info("h0", ("b", 3)), info("x", ("b", "t", 3)), *([info("n", ("b",), "i64")] if lengths else [])]
+    made = model([node], inputs, [info("hT", (None, 3)), info("y", (None, None, 3))],
+                 {"w": np.array([0.5, -0.3, 0.8], np.float32)}, 8)
+    x = RNG.standard_normal((3, 4, 3)).astype(np.float32)
+    given = {"h0": RNG.standard_normal((3, 3)).astype(np.float32), "x": x}
+    same(made, given if lengths is None else given | {"n": np.array(lengths)})
+
+
+def test_a_loop_within_a_loop() -> None:
+    """The inner one reads the outer one's step and state, and a value from outside of both."""
+    inner = helper.make_graph(
+        [helper.make_node("Mul", ["g", "half"], ["m"]), helper.make_node("Add", ["m", "h"], ["gn"]),
+         helper.make_node("Identity", ["ci"], ["cin"])], "inner",
+        [info("j", (), "i64"), info("ci", (), "bool"), info("g", (2, 3))],
+        [info("cin", (), "bool"), info("gn", (2, 3))])
+    outer = helper.make_graph(
+        [helper.make_node("Gather", ["x", "i"], ["xt"], axis=0),
+         helper.make_node("Loop", ["three", "", "xt"], ["f"], body=inner), helper.make_node("Tanh", ["f"], ["hn"]),
+         helper.make_node("Identity", ["hn"], ["o"]), helper.make_node("Identity", ["c"], ["cn"])], "outer",
+        [info("i", (), "i64"), info("c", (), "bool"), info("h", (2, 3))],
+        [info("cn", (), "bool"), info("hn", (2, 3)), info("o", (2, 3))])
+    node = helper.make_node("Loop", ["n", "", "h0"], ["hT", "y"], body=outer)
+    made = model([*LENGTH, node], [info("h0", (2, 3)), info("x", ("t", 2, 3))],
+                 [info("hT", (2, 3)), info("y", (None, 2, 3))],
+                 {"half": np.array(0.5, np.float32), "zero": np.array(0), "three": np.array(3)}, 14)
+    for steps in (4, 1):
+        same(made, {"h0": H0, "x": X[:steps]})
+
+
+def test_branches_within_branches_and_in_a_loop() -> None:
+    """An If in a loop's body on what the step computes: both branches, selected."""
+    branches = [helper.make_graph([helper.make_node(op, ["s"], [f"{op}o"])], op, [], [info(f"{op}o", (2, 3))])
+                for op in ("Tanh", "Neg")]
+    body = helper.make_graph(
+        [helper.make_node("Add", ["h", "xt"], ["s"]), helper.make_node("ReduceMax", ["s"], ["m"], keepdims=0),
+         helper.make_node("Greater", ["m", "limit"], ["big"]),
+         helper.make_node("If", ["big"], ["hn"], then_branch=branches[0], else_branch=branches[1]),
+         helper.make_node("Identity", ["hn"], ["o"])], "body",
+        [info("h", (2, 3)), info("xt", (2, 3))], [info("hn", (2, 3)), info("o", (2, 3))])
+    node = helper.make_node("Scan", ["h0", "x"], ["hT", "y"], num_scan_inputs=1, body=body)
+    made = model([node], [info("h0", (2, 3)), info("x", ("t", 2, 3))], [info("hT", (2, 3)), info("y", (None, 2, 3))],
+                 {"limit": np.array(1.0, np.float32)}, 14)
+    same(made, {"h0": H0, "x": X})

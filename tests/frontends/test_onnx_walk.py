@@ -170,3 +170,15 @@ def test_threads_share_a_model_of_many_programs() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(call, shapes))
+
+
+def test_external_data_behind_a_link_is_outside(tmp_path: Path) -> None:
+    inside = tmp_path / "model"
+    inside.mkdir()
+    made = model([helper.make_node("Add", ["x", "w"], ["y"])], [info("x", (2, 8))], [info("y", (2, 8))],
+                 {"w": X[0, 0]})
+    onnx.save(made, inside / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    (inside / "w.bin").rename(tmp_path / "w.bin")
+    (inside / "w.bin").symlink_to(tmp_path / "w.bin")
+    with pytest.raises(ImportModelError, match="must stand in a file in the model's folder"):
+        rg.compile(inside / "m.onnx")
