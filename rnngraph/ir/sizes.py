@@ -16,12 +16,17 @@ ATTEMPTS = 24  # of `sizes_for`: each makes the unknown sizes half as large agai
 
 def expressions(graph: Graph) -> tuple[str, ...]:
     """The dims that are neither numbers nor symbols, in types and attributes, each once."""
+    attributes = [d for op in graph.walk() for d in _of_attributes(op) if isinstance(d, str) and not is_symbol(d)]
+    return tuple(dict.fromkeys((*computed_shapes(graph), *attributes)))
+
+
+def computed_shapes(graph: Graph) -> tuple[str, ...]:
+    """Those of `expressions` that are dims of values."""
     found = dict.fromkeys(d for v in graph.inputs for d in v.shape)
     for op in graph.walk():
         for b in op.blocks:
             found.update(dict.fromkeys(d for v in b.args for d in v.shape))
         found.update(dict.fromkeys(d for r in op.results for d in r.shape))
-        found.update(dict.fromkeys(_of_attributes(op)))
     return tuple(d for d in found if isinstance(d, str) and not is_symbol(d))
 
 

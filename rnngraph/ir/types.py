@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -18,13 +19,22 @@ Dims: TypeAlias = dict[str, int]  # what symbols, and sizes computed from them, 
 
 
 class Sizes(dict[str, int]):
-    """The sizes of one call whose graph computes sizes from those of symbols; do not change it. ``key`` says all."""
+    """The sizes of one call whose graph computes sizes from those of symbols; do not change it. ``key`` says all.
 
-    __slots__ = ("key",)
+    ``empty``: one of ``shapes``, the computed sizes that are dims of values, is 0, or a symbol is.
+    """
 
-    def __init__(self, symbols: Dims, computed: Dims) -> None:
+    __slots__ = ("empty", "key")
+
+    def __init__(self, symbols: Dims, computed: Dims, shapes: Collection[str]) -> None:
         super().__init__({**symbols, **computed})
         self.key = tuple(sorted(symbols.items()))
+        self.empty = 0 in symbols.values() or 0 in [computed[d] for d in shapes]
+
+
+def is_empty(dims: Dims) -> bool:
+    """Whether some value has no elements under these sizes, as far as symbols and computed sizes tell."""
+    return dims.empty if type(dims) is Sizes else 0 in dims.values()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from rnngraph.ir import Array, Dims, Graph, Value, evaluate
-from rnngraph.ir.sizes import expressions
-from rnngraph.ir.types import Sizes, size_of
+from rnngraph.ir.sizes import computed_shapes, expressions
+from rnngraph.ir.types import Sizes, is_empty, size_of
 from rnngraph.report import Report
 from rnngraph.runtime.inputs import InputPlan
 from rnngraph.runtime.segments import Segment, constant_of
@@ -37,9 +37,9 @@ class Program:
     """Kernels in order, over numbered slots: the graph's inputs, returned constants, then every segment's
     outputs.
 
-    Stateless between calls, so threads may share it. A call in which some dim is 0 (an empty batch, no steps)
-    has next to nothing to compute and is answered by the reference evaluation, so that kernels never see
-    empty arrays.
+    Threads may share it: all that it remembers is the sizes of the call before. A call in which a dim of some value is
+    0 (an empty batch, no steps) has next to nothing to compute and is answered by the reference evaluation, so that
+    kernels never see empty arrays.
     """
 
     def __init__(self, graph: Graph, segments: Sequence[Segment], kernels: Sequence[Runnable],
@@ -50,6 +50,7 @@ class Program:
         self.kept: tuple[str, ...] = ()  # the states of stateful layers, by the names of their outputs
         self.plan = plan or InputPlan(graph)  # of the traced graph, whose layers are the user's
         self.expressions = tuple(dict.fromkeys((*self.plan.computed, *expressions(graph))))
+        self.computed_shapes = tuple(d for d in computed_shapes(graph) if d in self.expressions)
         self._sized: tuple[Dims, Sizes] | None = None  # of the call before
         self.input_names = graph.input_names
         self.output_names = graph.output_names
@@ -80,7 +81,8 @@ class Program:
             return dims
         known = self._sized
         if known is None or known[0] != dims:
-            known = self._sized = (dims, Sizes(dims, {d: size_of(d, dims) for d in self.expressions}))
+            sizes = Sizes(dims, {d: size_of(d, dims) for d in self.expressions}, self.computed_shapes)
+            known = self._sized = (dims, sizes)
         return known[1]
 
     def run(self, given: Sequence[object]) -> list[Array]:
@@ -88,7 +90,7 @@ class Program:
         arrays, dims = self.plan.bind(given)
         if self.expressions:
             dims = self.sized(dims)
-        if 0 in dims.values():
+        if is_empty(dims):
             return list(evaluate(self.graph, dict(zip(self.input_names, arrays, strict=True))).values())
         if self.direct is not None:
             return self.direct.run(dims, arrays)

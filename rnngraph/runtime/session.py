@@ -13,6 +13,7 @@ from rnngraph.data.chunks import chunks
 from rnngraph.errors import InputError, StreamError
 from rnngraph.ir import Array, Dims, Interpreter, resolve
 from rnngraph.ir.dims import is_symbol
+from rnngraph.ir.types import is_empty
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.states import State, named_states
 from rnngraph.runtime.streaming import StreamPlan
@@ -63,7 +64,7 @@ class Session:
         self._single = [_without(shape, axis) for shape, axis in zip(self._whole, self._plan.inputs, strict=True)]
         self._lengths = self._plan.lengths
         self._bounded = program.plan.bounded
-        empty = 0 in self._one.values()  # of what is computed from the sizes: never a kernel's
+        empty = is_empty(self._one)  # of what is computed from the sizes: never a kernel's
         self._into = program.direct.run_into if isinstance(program.direct, WritesInto) and not empty else None
         self._outputs = len(self._plan.axes)
         self._places = [s.output for s in self._plan.states]

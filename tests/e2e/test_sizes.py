@@ -195,3 +195,22 @@ def test_sizes_of_calls_do_not_mix() -> None:
     (step,) = compiled.program.steps
     assert isinstance(step.kernel, NativeKernel)
     assert len(step.kernel.plans) == 3
+
+
+def test_a_computed_start_of_0_is_no_empty_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last five steps: with five of them the slice starts at 0, and the kernel runs all the same."""
+    graph = """graph @g(%x: f32[time,4]) {
+      %y = slice %x {axis = 0, start = "time-5", size = 5, step = 1} : f32[5,4]
+      %z = tanh %y : f32[5,4]
+      return z = %z
+    }"""
+    compiled = rg.compile(graph)
+    assert {k.backend for k in compiled.report.kernels} == {"llvm"}
+    calls: list[object] = []
+    monkeypatch.setattr("rnngraph.runtime.program.evaluate", lambda *given: calls.append(given))
+    for steps in (5, 7):
+        x = np.random.default_rng(steps).standard_normal((steps, 4), dtype=np.float32)
+        np.testing.assert_allclose(compiled(x), np.tanh(x[-5:]), rtol=0, atol=1e-6)
+    assert not calls, "answered by the reference evaluation"
+    with pytest.raises(InputError, match="time-5"):
+        compiled(np.zeros((4, 4), np.float32))
