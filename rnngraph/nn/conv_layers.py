@@ -17,8 +17,8 @@ from rnngraph.nn.tensor import Tensor
 PADDINGS = ("valid", "same", "causal")
 
 
-class SpatialLayer(Layer, ABC):
-    """Base of the layers that work on [batch, *spatial dims, channels] (or channels first, which are turned).
+class SpatialLayer(Layer):
+    """Base of the layers that work on [batch, *spatial dims, channels].
 
     data_format  "channels_last" (default) or "channels_first": [batch, channels, *spatial dims]
     """
@@ -45,9 +45,17 @@ class SpatialLayer(Layer, ABC):
             raise ShapeError(f"expected an integer number of channels, got {list(shape)}")
         return size
 
-    def call(self, x: Tensor) -> Tensor:
+    def check(self, x: Tensor) -> None:
+        """ShapeError unless x has the rank."""
         if x.rank != self.dims + 2:
             raise ShapeError(f"expected [batch, {self.dims} spatial dim(s), channels], got {x.type}")
+
+
+class ChannelsLastLayer(SpatialLayer, ABC):
+    """A spatial layer that computes with the channels last; those that come first are turned around it."""
+
+    def call(self, x: Tensor) -> Tensor:
+        self.check(x)
         if not self.channels_first:
             return self.compute(x)
         y = self.compute(ops.transpose(x, (0, *range(2, x.rank), 1)))
@@ -58,7 +66,7 @@ class SpatialLayer(Layer, ABC):
         """The output for channels last."""
 
 
-class ConvLayer(SpatialLayer):
+class ConvLayer(ChannelsLastLayer):
     """What the convolutions share: sizes, padding, activation, bias."""
 
     paddings: ClassVar[tuple[str, ...]] = PADDINGS[:2]
@@ -305,5 +313,5 @@ class Conv3DTranspose(_ConvTranspose):
     dims = 3
 
 
-__all__ = ["Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D", "Conv3DTranspose", "DepthwiseConv1D",
-           "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "SpatialLayer"]
+__all__ = ["ChannelsLastLayer", "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D", "Conv3DTranspose",
+           "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "SpatialLayer"]

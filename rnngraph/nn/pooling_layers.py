@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rnngraph.errors import ShapeError, TraceError
+from rnngraph.errors import TraceError
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
-from rnngraph.nn.conv_layers import SpatialLayer
+from rnngraph.nn.conv_layers import ChannelsLastLayer, SpatialLayer
 from rnngraph.nn.convolution import Sizes, sizes
 from rnngraph.nn.tensor import Tensor, wrap
 
 
-class _Pooling(SpatialLayer):
+class _Pooling(ChannelsLastLayer):
     kind: ClassVar[str]
 
     def __init__(self, pool_size: Sizes = 2, strides: Sizes | None = None, padding: str = "valid",
@@ -86,8 +86,7 @@ class _GlobalPooling(SpatialLayer):
         self.keepdims = keepdims
 
     def call(self, x: Tensor) -> Tensor:
-        if x.rank != self.dims + 2:
-            raise ShapeError(f"expected [batch, {self.dims} spatial dim(s), channels], got {x.type}")
+        self.check(x)
         first = 2 if self.channels_first else 1
         axes = tuple(range(first, first + self.dims))
         if self.kind == "max":

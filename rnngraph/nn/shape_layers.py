@@ -8,7 +8,7 @@ from typing import TypeAlias
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import Dim, dims
 from rnngraph.nn import ops
-from rnngraph.nn.conv_layers import SpatialLayer
+from rnngraph.nn.conv_layers import ChannelsLastLayer
 from rnngraph.nn.convolution import Sizes, sizes
 from rnngraph.nn.layer import Layer
 from rnngraph.nn.tensor import Tensor
@@ -114,7 +114,7 @@ def _pairs(owner: str, name: str, given: Pairs, count: int) -> list[tuple[int, i
     return [(low, high) for low, high in found]
 
 
-class _Around(SpatialLayer):
+class _Around(ChannelsLastLayer):
     sign: int
 
     def __init__(self, around: Pairs, data_format: str | None, name: str | None) -> None:
@@ -169,7 +169,7 @@ class Cropping2D(_Around):
         super().__init__(cropping, data_format, name)
 
 
-class _UpSampling(SpatialLayer):
+class _UpSampling(ChannelsLastLayer):
     def __init__(self, size: Sizes = 2, data_format: str | None = None, name: str | None = None) -> None:
         super().__init__(data_format, name)
         self.size = sizes(f"layer {self.path!r}", "size", size, self.dims)

@@ -197,7 +197,7 @@ def test_what_is_no_model(tmp_path: Path) -> None:
         f["x"] = 3
     with pytest.raises(ImportModelError, match=r"m\.h5: the group '/' has no attribute 'layer_names'"):
         rg.from_keras(tmp_path / "m.h5")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ImportModelError, match=r"nothing\.keras: No such file"):
         rg.from_keras(tmp_path / "nothing.keras")
 
 
