@@ -61,9 +61,9 @@ class Frames:
         for op in self._levels[t]:
             if op.blocks:
                 continue
-            like = next((o for o in self._candidates(op, image, *states)
-                         if o not in taken and self._agrees(op, o, image)), None)
-            if like is not None:
+            likes = [o for o in self._candidates(op, image, *states) if o not in taken and self._agrees(op, o, image)]
+            if likes:
+                like = max(likes, key=lambda o: self._resemblance(op, o, *states)) if len(likes) > 1 else likes[0]
                 taken.add(like)
                 image.update(zip(op.results, like.results, strict=True))
         return image
@@ -90,6 +90,19 @@ class Frames:
         if self.region.is_fixed(b) and self.region.is_fixed(a):
             return a is b
         return a.type == b.type
+
+    def _resemblance(self, op: Op, like: Op, state: Value, following: Value) -> int:
+        """In how many operands an op that agrees is more than that: a step may read its state in several like ops."""
+        orders = [like.operands]
+        if is_commutative(op) and len(like.operands) == 2:
+            orders.append(like.operands[::-1])
+        return max(sum((a is b) + ((a is state) == (b is following)) + self._are_computed_alike(a, b)
+                       for a, b in zip(op.operands, order, strict=True)) for order in orders)
+
+    def _are_computed_alike(self, a: Value, b: Value) -> bool:
+        if a.op is None or b.op is None:
+            return a.op is b.op
+        return a.index == b.index and self.region.key(a.op) == self.region.key(b.op)
 
     def _join(self, images: list[dict[Value, Value]]) -> dict[Value, Vector]:
         vectors: dict[Value, Vector] = {}

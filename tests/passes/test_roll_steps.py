@@ -240,11 +240,11 @@ def test_random_cells_are_rolled_and_mean_the_same(first: int) -> None:
             run("roll-steps", after)
             assert_same_numbers(before, after, rtol=1e-7, atol=1e-9, dims={"B": 3})
             depths.append(depth(after))
-        if depths[0] != depths[1]:  # right all the same, but its steps stayed apart
+        if depths[0] != depths[1]:  # the numbers are right, but its steps stayed apart
             apart.append(seed)
         count += 1
     assert count > 5
-    assert len(apart) <= count // 100, f"seeds whose steps stayed apart: {apart}"
+    assert apart == [], f"seeds whose steps stayed apart: {apart}"
 
 
 def long_lstm(steps: int) -> Graph:
