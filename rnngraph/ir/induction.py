@@ -11,7 +11,7 @@ from rnngraph.ir.core import Op, Value
 from rnngraph.ir.ops import ConstAttrs
 from rnngraph.ir.scan import Scan
 from rnngraph.ir.size_ops import SizeAttrs
-from rnngraph.ir.types import Dim
+from rnngraph.ir.types import F32, F64, Dim, DType
 
 MAX_DEPTH = 64  # of the arithmetic behind one integer
 _STATE = "the_state"  # stands for a carry while it is asked what a step adds to it
@@ -54,7 +54,9 @@ class _Reader:
 
     def _read(self, value: Value, depth: int) -> Affine | None:
         op = value.op
-        if op is None or depth > MAX_DEPTH or value.type.dtype.kind != "int" or any(d != 1 for d in value.shape):
+        if op is None or depth > MAX_DEPTH or any(d != 1 for d in value.shape):
+            return None
+        if value.type.dtype.kind != "int" and not _holds_integers(op, value.type.dtype):
             return None
         try:
             return self._of_op(op, depth)
@@ -85,15 +87,25 @@ class _Reader:
         return None
 
 
+def _holds_integers(op: Op, dtype: DType) -> bool:
+    """A float that was an integer before: tf2onnx compares counters and sizes as floats. They are exact up to 2**24."""
+    if dtype not in (F32, F64):
+        return False
+    return op.name in _THROUGH or (isinstance(op.attrs, ConstAttrs)
+                                   and float(op.attrs.value.array.reshape(-1)[0]).is_integer())
+
+
 def counters(args: Sequence[Value], initial: Sequence[Value], following: Sequence[Value]) -> dict[Value, Affine]:
-    """The carries to which every step adds the same number, by the number of the steps run before."""
+    """The carries to which every step adds the same number, or none, by the number of the steps run before."""
     found: dict[Value, Affine] = {}
     for arg, first, after in zip(args, initial, following, strict=True):
+        if arg.type.dtype.kind != "int":
+            continue
         start, change = affine(first, {}), affine(after, {arg: Affine(_STATE)})
         if start is None or change is None or change.step:
             continue
         added = dims.sub(change.start, _STATE)
-        if isinstance(added, int) and added:
+        if isinstance(added, int):
             found[arg] = Affine(start.start, added)
     return found
 
@@ -162,7 +174,12 @@ def below(condition: Value, known: Mapping[Value, Affine]) -> list[Below] | None
             if one is None:
                 return None
             found[one] = None
-    return list(found)
+    return [c for c in found if not any(_implies(o, c) for o in found if o is not c)]
+
+
+def _implies(a: Below, b: Below) -> bool:
+    """Whether b holds wherever a does and is another condition."""
+    return a.step == b.step and a.margin != b.margin and dims.is_nonnegative(dims.sub(b.margin, a.margin))
 
 
 def _comparison(op: Op, reader: _Reader) -> Below | None:

@@ -24,6 +24,7 @@ MAX_TEXT: Final = 512  # bounds on what an expression may be, whoever wrote it
 MAX_TERMS: Final = 64
 MAX_DEGREE: Final = 12
 MAX_NESTING: Final = 16
+MAX_CHOICES: Final = 3  # max(..) and min(..) in a sum that are looked into for its sign
 MAX_ARGUMENTS: Final = 16
 MAX_COEFFICIENT: Final = 2**60
 
@@ -278,7 +279,22 @@ def call_of(factor: str) -> tuple[str, list[Terms]] | None:
 
 
 def nonnegative(terms: Terms) -> bool:
-    return all(c > 0 and all(map(_nonnegative_factor, m)) for m, c in terms.items())
+    return all(c > 0 and all(map(_nonnegative_factor, m)) for m, c in terms.items()) or _nonnegative_choices(terms)
+
+
+def _nonnegative_choices(terms: Terms) -> bool:
+    """The same with the first ``c*max(..)`` or ``c*min(..)`` in the sum replaced by what it may choose."""
+    if sum(len(m) == 1 and call_of(m[0]) is not None for m in terms) > MAX_CHOICES:
+        return False
+    for m, c in terms.items():
+        call = call_of(m[0]) if len(m) == 1 else None
+        if call is None:
+            continue
+        rest = {n: k for n, k in terms.items() if n != m}
+        chosen = (nonnegative(plus(rest, scaled(t, c))) for t in call[1])
+        # it is at least as large as with each of a max's arguments, and as small as with one of a min's
+        return any(chosen) if (call[0] == "max") == (c > 0) else all(chosen)
+    return False
 
 
 def _nonnegative_factor(factor: str) -> bool:

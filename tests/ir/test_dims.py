@@ -158,3 +158,7 @@ def test_signs_that_show() -> None:
     assert dims.is_nonnegative("t//2+max(3,s)")
     assert not dims.is_nonnegative("t-1")
     assert dims.is_nonnegative(dims.sub("t+3", "t"))
+    assert dims.is_nonnegative(dims.sub("max(1,t)", 1)), "a max is as large as each of its arguments"
+    assert dims.is_nonnegative(dims.sub("t", "min(1,t)")), "a min is as small as each of its own"
+    assert not dims.is_nonnegative(dims.sub("t", "max(1,t)"))
+    assert not dims.is_nonnegative(dims.sub("min(3,t)", 2))

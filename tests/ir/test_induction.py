@@ -88,3 +88,48 @@ def test_values_made_of_each_other_are_read_once() -> None:
     a, c = graph.outputs
     assert affine(a, {}) in (None, Affine(f"{2**60}*T"))
     assert below(c, {}) == [Below("T", 0, "T")]
+
+
+def test_a_state_that_no_step_changes_is_known() -> None:
+    graph = parse("""graph @g(%x: f32[T]) {
+      %k0 = size {dim = T, dtype = i32} : i32[]
+      %k, %y = scan carry(k = %k0) over(x = %x) {steps = T} {
+      ^(%kk: i32[], %xx: f32[]):
+        yield carry(k = %kk) emit(n = %xx)
+      } : i32[], f32[T]
+      return y = %y
+    }""")
+    found = Scan(next(op for op in graph.walk() if op.name == "scan"))
+    assert of_scan(found) == {found.carry_args[0]: Affine("T")}
+
+
+def test_integers_compared_as_floats() -> None:
+    """As tf2onnx compares them for old opsets; a float that was none is no integer."""
+    graph = parse("""graph @g(%x: f32[T]) {
+      %n = size {dim = T, dtype = i32} : i32[]
+      %f = cast %n {dtype = f32} : f32[]
+      %half = const splat(0.5) : f32[]
+      %two = const splat(2) : f32[]
+      %r = cast %half {dtype = i32} : i32[]
+      %a = lt %two, %f : bool[]
+      %b = lt %half, %f : bool[]
+      return a = %a, b = %b, r = %r
+    }""")
+    a, b, r = graph.outputs
+    assert below(a, {}) == [Below(2, 0, "T")]
+    assert below(b, {}) is None
+    assert affine(r, {}) is None
+
+
+def test_of_two_conditions_the_one_that_says_more_is_kept() -> None:
+    graph = parse("""graph @g(%x: f32[T]) {
+      %zero = const splat(0) : i32[]
+      %one = const splat(1) : i32[]
+      %n = size {dim = T, dtype = i32} : i32[]
+      %m = size {dim = "max(1,T)", dtype = i32} : i32[]
+      %a = lt %zero, %n : bool[]
+      %b = lt %zero, %m : bool[]
+      %both = and %a, %b : bool[]
+      return c = %both
+    }""")
+    assert below(graph.outputs[0], {}) == [Below(0, 0, "T")]
