@@ -15,7 +15,11 @@ from rnngraph.nn.context import Options, Trace, activate
 from rnngraph.nn.tensor import Tensor, Traced
 
 
-class NeedsValue(RnngraphError):
+class Undecided(RnngraphError):
+    """A walk over a foreign graph cannot go on before something is known; not an error of the model."""
+
+
+class NeedsValue(Undecided):
     """The graph's structure depends on the values of these inputs: they must be known before it can be traced."""
 
     def __init__(self, names: Iterable[str], why: str) -> None:
@@ -23,7 +27,7 @@ class NeedsValue(RnngraphError):
         super().__init__(f"the value of input {', '.join(map(repr, self.names))} must be known: {why}")
 
 
-class NeedsSize(RnngraphError):
+class NeedsSize(Undecided):
     """The graph's structure depends on the sizes that these symbols stand for."""
 
     def __init__(self, symbols: Iterable[str], why: str) -> None:
@@ -31,7 +35,7 @@ class NeedsSize(RnngraphError):
         super().__init__(f"the size {', '.join(map(repr, self.symbols))} must be known: {why}")
 
 
-class NeedsEqual(RnngraphError):
+class NeedsEqual(Undecided):
     """Two sizes, one of them a symbol alone, must be the same: the model holds only for inputs where they are."""
 
     def __init__(self, symbol: str, size: Dim, why: str) -> None:

@@ -9,6 +9,7 @@ from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import Dim
 from rnngraph.nn import ops
 from rnngraph.nn.activations import Activation, to_activation
+from rnngraph.nn.channels import channels_first, channels_last
 from rnngraph.nn.convolution import Sizes, sizes
 from rnngraph.nn.initializers import Initializer
 from rnngraph.nn.layer import Layer
@@ -58,8 +59,7 @@ class ChannelsLastLayer(SpatialLayer, ABC):
         self.check(x)
         if not self.channels_first:
             return self.compute(x)
-        y = self.compute(ops.transpose(x, (0, *range(2, x.rank), 1)))
-        return ops.transpose(y, (0, y.rank - 1, *range(1, y.rank - 1)))
+        return channels_first(self.compute(channels_last(x)))
 
     @abstractmethod
     def compute(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import Dim, dims
 from rnngraph.nn import ops
+from rnngraph.nn.channels import channels_last
 from rnngraph.nn.conv_layers import ChannelsLastLayer
 from rnngraph.nn.convolution import Sizes, sizes
 from rnngraph.nn.layer import Layer
@@ -34,7 +35,7 @@ class Flatten(Layer):
 
     def call(self, x: Tensor) -> Tensor:
         if self.channels_first and x.rank > 2:
-            x = ops.transpose(x, (0, *range(2, x.rank), 1))
+            x = channels_last(x)
         return ops.reshape(x, (x.shape[0], dims.mul(*x.shape[1:])))
 
 

@@ -13,7 +13,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
-from rnngraph.frontends.onnx.reader import DTYPES, OLDEST
+from rnngraph.frontends.onnx.reader import CODES, OLDEST
 
 STRINGS, OPTIONALS = "strings", "inputs and outputs that are optional values"
 NARROW = "dtypes of less than 8 bits, floats of 8 bits, complex numbers"
@@ -85,7 +85,7 @@ def reason(test: NodeTest) -> str | None:
             return kind
     codes = [a.i for n in nodes for a in n.attribute if a.name in ("to", "output_dtype", "dtype") and a.i]
     codes += [a.t.data_type for n in nodes for a in n.attribute if a.type == onnx.AttributeProto.TENSOR]
-    if any(c not in DTYPES for c in codes):
+    if any(c not in CODES for c in codes):
         return STRINGS if onnx.TensorProto.STRING in codes else NARROW
     version = max((o.version for o in test.model.opset_import if o.domain == ""), default=1)
     return None if version >= OLDEST else f"opsets before {OLDEST}"
@@ -100,7 +100,7 @@ def _of_type(type: Any) -> str | None:
     code = type.tensor_type.elem_type
     if code == onnx.TensorProto.STRING:
         return STRINGS
-    return None if code in DTYPES or code == onnx.TensorProto.UNDEFINED else NARROW
+    return None if code in CODES or code == onnx.TensorProto.UNDEFINED else NARROW
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

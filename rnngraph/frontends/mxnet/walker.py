@@ -7,22 +7,21 @@ of its own; where it meets another size, `same` raises `Resolved`, and the walk 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
 
-from rnngraph.errors import ImportModelError, RnngraphError
-from rnngraph.frontends.imported import NeedsSize, NeedsValue
+from rnngraph.errors import ImportModelError
+from rnngraph.frontends.imported import Undecided
 from rnngraph.frontends.mxnet.registry import HANDLERS, output_names, used_inputs
 from rnngraph.frontends.mxnet.symbol import Graph, Node
+from rnngraph.frontends.walk import Walk, errors_of, label, running
 from rnngraph.ir import Dim, Shape
 from rnngraph.ir.dims import substitute
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor
 
-MAX_LISTED = 20  # unsupported nodes in one message
 OPEN = "unknown_"  # how the symbols of sizes to be inferred begin
 
 
-class Resolved(RnngraphError):
+class Resolved(Undecided):
     """A size that was to be inferred is found."""
 
     def __init__(self, symbol: str, dim: Dim) -> None:
@@ -31,39 +30,26 @@ class Resolved(RnngraphError):
         super().__init__(f"{symbol} is {dim}")
 
 
-class Walker:
+class Walker(Walk[Graph, Mapping[str, Tensor], Tensor]):
     """One walk. ``solved`` has the sizes that are inferred; ``loose``: the rows of MXNet 2's zeros are inferred too."""
 
     def __init__(self, solved: Mapping[str, Dim], *, loose: bool = False) -> None:
+        super().__init__()
         self.solved = solved
         self.loose = loose
-        self.unsupported: list[str] = []
 
-    def run(self, graph: Graph, variables: Mapping[str, Tensor]) -> list[Tensor]:
-        """The outputs. ImportModelError lists the ops that have no handler."""
-        token = _WALKER.set(self)
-        try:
-            outputs = self.body(graph, variables)
-        finally:
-            _WALKER.reset(token)
-        if self.unsupported:
-            more = len(self.unsupported) - MAX_LISTED
-            shown = "; ".join(self.unsupported[:MAX_LISTED]) + (f"; and {more} more" if more > 0 else "")
-            raise ImportModelError(f"the model has {len(self.unsupported)} node(s) that are not supported: {shown}")
-        return outputs
-
-    def body(self, graph: Graph, variables: Mapping[str, Tensor]) -> list[Tensor]:
+    def body(self, graph: Graph, inputs: Mapping[str, Tensor]) -> list[Tensor]:
         """The outputs of a graph whose variables are given by name; [] when a node is not supported."""
         found: dict[int, tuple[Tensor, ...] | None] = {}
         for node in needed(graph):
             if node.op == "null":
-                if node.name not in variables:
+                if node.name not in inputs:
                     raise ImportModelError(f"variable {node.name!r} has no value")
-                found[node.number] = (variables[node.name],)
+                found[node.number] = (inputs[node.name],)
                 continue
             items = [found[n] for n, _ in used_inputs(node)]
-            inputs = [_output(graph, node, i, at) for i, (_, at) in zip(items, used_inputs(node), strict=True) if i]
-            found[node.number] = self.results(node, inputs) if None not in items else None
+            given = [_output(graph, node, i, at) for i, (_, at) in zip(items, used_inputs(node), strict=True) if i]
+            found[node.number] = self.results(node, given) if None not in items else None
         made = [(found[n], n, at) for n, at in graph.heads]
         return [] if any(i is None for i, _, _ in made) else [
             _output(graph, graph.nodes[n], i, at) for i, n, at in made if i is not None]
@@ -73,17 +59,8 @@ class Walker:
         if entry is None:
             self.unsupported.append(str(node))
             return None
-        try:
-            with active().scope(label_of(node)):
-                result = entry.function(node, *inputs)
-        except (NeedsValue, NeedsSize, ImportModelError, Resolved):
-            raise
-        except RnngraphError as e:
-            raise ImportModelError(f"{node}: {e}") from e
-        except (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError) as e:
-            # handlers check what they can; a file may still give an op too few inputs, or of another kind
-            shown = ", ".join(str(i.type) for i in inputs)
-            raise ImportModelError(f"{node}: not a sound node, with inputs ({shown}): {e}") from e
+        with errors_of(node, lambda: ", ".join(str(i.type) for i in inputs)), active().scope(label(node.name, node.op)):
+            result = entry.function(node, *inputs)
         return result if isinstance(result, tuple) else (result,)
 
     def shape(self, node: Node, sizes: Sequence[int]) -> Shape:
@@ -113,13 +90,10 @@ def _output(graph: Graph, user: Node, outputs: tuple[Tensor, ...], at: int) -> T
     return outputs[at]
 
 
-_WALKER: ContextVar[Walker | None] = ContextVar("rnngraph_mxnet_walker", default=None)
-
-
 def walker() -> Walker:
     """The walk that runs now: for handlers of nodes with graphs, or with sizes to be inferred."""
-    found = _WALKER.get()
-    assert found is not None, "handlers run within a walk"
+    found = running()
+    assert isinstance(found, Walker), "handlers run within a walk"
     return found
 
 
@@ -142,11 +116,6 @@ def is_open(dim: Dim) -> bool:
 def solve(solved: Mapping[str, Dim], found: Resolved) -> dict[str, Dim]:
     """``solved`` with one size more."""
     return {**{s: substitute(d, {found.symbol: found.dim}) for s, d in solved.items()}, found.symbol: found.dim}
-
-
-def label_of(node: Node) -> str:
-    """The node's name as the layer path of its ops."""
-    return node.name.strip("/").replace(" ", "_").replace("@", "_") or node.op
 
 
 def names_of(graph: Graph) -> list[str]:

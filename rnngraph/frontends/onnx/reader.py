@@ -18,8 +18,9 @@ OLDEST = 7  # before, broadcasting had an attribute `axis`
 MAX_DEPTH = 32  # of bodies in bodies
 MAX_BYTES = 2**31  # what protobuf can hold
 
-DTYPES = {1: "f32", 2: "u8", 3: "i8", 4: "u16", 5: "i16", 6: "i32", 7: "i64", 9: "bool", 10: "f16", 11: "f64",
-          12: "u32", 13: "u64", 16: "bf16"}
+# the IR dtypes of onnx.TensorProto.DataType
+CODES = {1: "f32", 2: "u8", 3: "i8", 4: "u16", 5: "i16", 6: "i32", 7: "i64", 9: "bool", 10: "f16", 11: "f64",
+         12: "u32", 13: "u64", 16: "bf16"}
 _NUMPY = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 12: "<u4",
           13: "<u8", 16: "<u2"}
 
@@ -154,7 +155,7 @@ class _Reader:
         if which != "tensor_type":
             return ValueInfo(name, "", None, kind if which is None else which.removesuffix("_type"))
         tensor = t.tensor_type
-        dtype = DTYPES.get(tensor.elem_type, self.dtype_name(tensor.elem_type))
+        dtype = CODES.get(tensor.elem_type, self.dtype_name(tensor.elem_type))
         if not tensor.HasField("shape"):
             return ValueInfo(name, dtype, None, kind)
         return ValueInfo(name, dtype, tuple(self.dim(name, d) for d in tensor.shape.dim), kind)
@@ -191,7 +192,7 @@ class _Reader:
     def tensor(self, t: Any) -> Known:
         """The array of a TensorProto; ImportModelError when its data are not as long as its dims say."""
         where = f"tensor {t.name!r}"
-        if t.data_type not in DTYPES:
+        if t.data_type not in CODES:
             raise ImportModelError(f"{where}: elements of type {self.dtype_name(t.data_type)} are not supported")
         shape = tuple(int(d) for d in t.dims)
         if any(d < 0 for d in shape):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rnngraph.errors import ImportModelError
+from rnngraph.frontends.axes import axis_of
 from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.known import as_dims
 from rnngraph.frontends.onnx.proto import Graph, Node
 from rnngraph.frontends.onnx.registry import Item
 from rnngraph.frontends.onnx.scan_body import Body, tensors_of
-from rnngraph.frontends.onnx.slices import axis_of
 from rnngraph.frontends.onnx.walker import walker
 from rnngraph.ir import Dim, dims
 from rnngraph.nn import ops

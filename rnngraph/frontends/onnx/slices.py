@@ -1,33 +1,15 @@
-"""Axes and slices as ONNX writes them: negative axes, clamped starts and ends, attributes before opset 10."""
+"""Slices as ONNX writes them: clamped starts and ends, attributes before opset 10."""
 
 from __future__ import annotations
 
-from math import prod
-
 from rnngraph.errors import ImportModelError
+from rnngraph.frontends.axes import axis_of
 from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.known import Known, as_dims, as_ints
 from rnngraph.frontends.onnx.proto import Node
-from rnngraph.ir import Dim, Shape, dims
+from rnngraph.ir import Dim, dims
 
 BEYOND = 2**31 - 1  # a start or end out there means the axis' own
-
-
-MOST = 2**31  # elements that a node may make out of one
-
-
-def bounded(node: Node, shape: Shape) -> Shape:
-    """The shape; ImportModelError when its known sizes alone make it larger than any value of a real model."""
-    if prod(d for d in shape if isinstance(d, int)) > MOST:
-        raise ImportModelError(f"{node}: a result of shape {list(shape)} is too large")
-    return shape
-
-
-def axis_of(node: Node, axis: int, rank: int) -> int:
-    """The axis counted from the front; ImportModelError when there is none."""
-    if not -rank <= axis < rank:
-        raise ImportModelError(f"{node}: axis {axis} does not fit rank {rank}")
-    return axis % rank
 
 
 def slice_range(node: Node, rank: int, starts: Known | None, ends: Known | None, axes: Known | None,

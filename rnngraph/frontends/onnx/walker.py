@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
 from typing import Any
 
-from rnngraph.errors import ImportModelError, RnngraphError, SizesDiffer
+from rnngraph.errors import ImportModelError, SizesDiffer
 from rnngraph.frontends.depends import known_value
-from rnngraph.frontends.imported import NeedsEqual, NeedsSize, NeedsValue, expect_equal
+from rnngraph.frontends.imported import expect_equal
 from rnngraph.frontends.known import Known
 from rnngraph.frontends.onnx.proto import Graph, Node
 from rnngraph.frontends.onnx.registry import HANDLERS, SHAPE_HANDLERS, Entry, Item
+from rnngraph.frontends.walk import Walk, errors_of, label, running
 from rnngraph.ir import I64
 from rnngraph.ir.types import dtype_of
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor
-
-MAX_LISTED = 20  # unsupported nodes in one message
 
 
 class Missing(list[Any]):
@@ -28,25 +26,12 @@ class MissingInput(ImportModelError):
     """A node needs what an unsupported node would have given."""
 
 
-class Walker:
+class Walker(Walk[Graph, Mapping[str, Item] | Sequence[Item], Item]):
     """One walk. Scopes map the names of values to items; a body's scope sees those around it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.scopes: list[dict[str, Item]] = []
-        self.unsupported: list[str] = []
-
-    def run(self, graph: Graph, inputs: Mapping[str, Item]) -> list[Item]:
-        """The outputs of the main graph. ImportModelError lists the ops that have no handler."""
-        token = _WALKER.set(self)
-        try:
-            outputs = self.body(graph, inputs)
-        finally:
-            _WALKER.reset(token)
-        if self.unsupported:
-            more = len(self.unsupported) - MAX_LISTED
-            shown = "; ".join(self.unsupported[:MAX_LISTED]) + (f"; and {more} more" if more > 0 else "")
-            raise ImportModelError(f"the model has {len(self.unsupported)} node(s) that are not supported: {shown}")
-        return outputs
 
     def body(self, graph: Graph, inputs: Mapping[str, Item] | Sequence[Item]) -> list[Item]:
         """The outputs of a graph or body, whose nodes may use what the scopes around it hold."""
@@ -92,27 +77,15 @@ class Walker:
         key = (node.domain, node.op_type)
         entry = HANDLERS.get(key)
         try:
-            with active().scope(label_of(node)):
+            with errors_of(node, lambda: ", ".join(map(_shown, items))), active().scope(label_of(node)):
                 found = _on_shapes(node, items)
                 if found is None:
                     if entry is None:
                         self.unsupported.append(str(node))
                         return tuple(Missing() for _ in node.outputs)
-                    found = entry.function(node, *self.arguments(node, entry, items))
+                    found = _result(node, entry, self.arguments(node, entry, items))
         except MissingInput:
             return tuple(Missing() for _ in node.outputs)
-        except (NeedsValue, NeedsSize, NeedsEqual, ImportModelError):
-            raise
-        except SizesDiffer as e:
-            expect_equal(e.a, e.b, f"{node}: {e}")
-            raise
-        except RnngraphError as e:
-            raise ImportModelError(f"{node}: {e}") from e
-        except (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError, MemoryError,
-                RecursionError) as e:
-            # handlers check what they can; a file may still give an op too few inputs, or of another kind
-            shown = ", ".join(_shown(i) for i in items)
-            raise ImportModelError(f"{node}: not a sound node, with inputs ({shown}): {e}") from e
         return tuple(found) if isinstance(found, tuple) else (found,)
 
     def arguments(self, node: Node, entry: Entry, items: Sequence[Item]) -> list[Item]:
@@ -138,13 +111,10 @@ class _Lazy(list[Any]):
         self.get = get
 
 
-_WALKER: ContextVar[Walker | None] = ContextVar("rnngraph_onnx_walker", default=None)
-
-
 def walker() -> Walker:
     """The walk that runs now: for handlers of nodes with bodies."""
-    found = _WALKER.get()
-    assert found is not None, "handlers run within a walk"
+    found = running()
+    assert isinstance(found, Walker), "handlers run within a walk"
     return found
 
 
@@ -155,6 +125,14 @@ def tensor_of(item: Item) -> Tensor | None:
     if isinstance(item, list):
         raise ImportModelError("expected a tensor, got a sequence")
     return item.tensor() if isinstance(item, Known) else item
+
+
+def _result(node: Node, entry: Entry, arguments: Sequence[Item]) -> Any:
+    try:
+        return entry.function(node, *arguments)
+    except SizesDiffer as e:
+        expect_equal(e.a, e.b, f"{node}: {e}")
+        raise
 
 
 def _on_shapes(node: Node, items: Sequence[Item]) -> Any:
@@ -186,7 +164,7 @@ def _as_given(node: Node, items: Sequence[Item], found: Any) -> Any:
 
 def label_of(node: Node) -> str:
     """The node's name as the layer path of its ops."""
-    return node.label.strip("/").replace(" ", "_").replace("@", "_") or node.op_type
+    return label(node.label, node.op_type)
 
 
 def _shown(item: Item) -> str:

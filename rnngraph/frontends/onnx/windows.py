@@ -9,7 +9,6 @@ from rnngraph.errors import ImportModelError
 from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.ir import Dim, dims
-from rnngraph.nn import ops
 from rnngraph.nn.tensor import Tensor
 
 AUTO = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
@@ -68,16 +67,6 @@ def _same(node: Node, size: Dim, kernel: int, stride: int, dilation: int) -> int
     if not isinstance(size, int):
         raise NeedsSize(sorted(dims.symbols_of(size)), f"{node} pads {size} to windows {stride} apart")
     return max((-(-size // stride) - 1) * stride + reach - size, 0)
-
-
-def to_last(x: Tensor) -> Tensor:
-    """[N, C, *S] as [N, *S, C]."""
-    return ops.transpose(x, (0, *range(2, x.rank), 1))
-
-
-def to_first(x: Tensor) -> Tensor:
-    """[N, *S, C] as [N, C, *S]."""
-    return ops.transpose(x, (0, x.rank - 1, *range(1, x.rank - 1)))
 
 
 def images(node: Node, x: Tensor) -> tuple[Dim, ...]:

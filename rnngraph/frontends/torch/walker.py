@@ -7,15 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from rnngraph.errors import ImportModelError, RnngraphError
-from rnngraph.frontends.imported import NeedsSize, NeedsValue
+from rnngraph.frontends.imported import NeedsSize, Undecided
 from rnngraph.frontends.torch.items import Item, Packed, Permutation, Permuted, Unsupported, tensor_of
 from rnngraph.frontends.torch.program import Node, Program, Ref
 from rnngraph.frontends.torch.registry import HANDLERS, Entry
+from rnngraph.frontends.walk import refuse
 from rnngraph.ir.dims import symbols_of
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor
-
-MAX_LISTED = 20  # unsupported nodes in one message
 
 
 def walk(program: Program, items: Mapping[str, Item]) -> list[Item]:
@@ -36,11 +35,7 @@ def walk(program: Program, items: Mapping[str, Item]) -> list[Item]:
             unsupported.append(f"{node}{reason}")
         unknown = entry is None or reason or _any_unsupported(arguments)
         env[node.name] = Unsupported() if unknown or entry is None else _run(node, entry, arguments)
-    if unsupported:
-        kinds = list(dict.fromkeys(unsupported))
-        more = f"; and {len(kinds) - MAX_LISTED} more" if len(kinds) > MAX_LISTED else ""
-        raise ImportModelError(f"the module has {len(unsupported)} call(s) that are not supported: "
-                               f"{'; '.join(kinds[:MAX_LISTED])}{more}")
+    refuse(unsupported, "call")
     return [_resolved(value, env) for _, value in program.outputs]
 
 
@@ -74,7 +69,7 @@ def _run(node: Node, entry: Entry, arguments: dict[str, Any]) -> Item:
             if packed is not None and entry.each_step:
                 return replace(packed, rows=entry.function(node, **_by_step(arguments, packed)), zero=False)
             return entry.function(node, **{name: _plain(value) for name, value in arguments.items()})
-    except (NeedsValue, NeedsSize):
+    except Undecided:
         raise
     except ImportModelError as e:
         raise (e if str(node) in str(e) else ImportModelError(f"{node}: {e}")) from None

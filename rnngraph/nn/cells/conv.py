@@ -16,6 +16,7 @@ from rnngraph.nn import ops
 from rnngraph.nn.activations import Activation, to_activation
 from rnngraph.nn.cell import Cell
 from rnngraph.nn.cells.gated import check_rate, gate_parts, masked, plus
+from rnngraph.nn.channels import channels_first, channels_last
 from rnngraph.nn.convolution import Sizes, pads, sizes
 from rnngraph.nn.initializers import Initializer, IntShape, UnitForgetBias, to_initializer
 from rnngraph.nn.tensor import Tensor
@@ -90,11 +91,11 @@ class ImageCell(Cell):
 
     def last(self, x: Tensor) -> Tensor:
         """What the cell computes on: channels last."""
-        return ops.transpose(x, (0, *range(2, x.rank), 1)) if self.channels_first else x
+        return channels_last(x) if self.channels_first else x
 
     def outer(self, x: Tensor) -> Tensor:
         """What a step returns: in the layout that was asked for."""
-        return ops.transpose(x, (0, x.rank - 1, *range(1, x.rank - 1))) if self.channels_first else x
+        return channels_first(x) if self.channels_first else x
 
 
 class ConvCell(ImageCell):

@@ -10,6 +10,7 @@ from rnngraph.frontends.mxnet.registry import handler
 from rnngraph.frontends.mxnet.symbol import Node
 from rnngraph.ir import Dim, dims
 from rnngraph.nn import ops
+from rnngraph.nn.channels import channels_first, channels_last
 from rnngraph.nn.tensor import Tensor
 
 LAYOUTS = ("None", "NCW", "NCHW", "NCDHW", "NWC", "NHWC", "NDHWC")
@@ -19,8 +20,7 @@ def _channels_last(node: Node, x: Tensor, f: Callable[[Tensor], Tensor]) -> Tens
     """f on x with its channels last, the result in x's layout again."""
     if node.attrs.choice("layout", "None", LAYOUTS).endswith("C"):
         return f(x)
-    out = f(ops.transpose(x, (0, *range(2, x.rank), 1)))
-    return ops.transpose(out, (0, x.rank - 1, *range(1, x.rank - 1)))
+    return channels_first(f(channels_last(x)))
 
 
 def _window(node: Node, x: Tensor) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rnngraph.errors import ImportModelError
+from rnngraph.frontends.axes import axis_of
 from rnngraph.frontends.mxnet.ops.layers import clipped, dtype_attr
-from rnngraph.frontends.mxnet.ops.movement import axis_of
 from rnngraph.frontends.mxnet.registry import handler
 from rnngraph.frontends.mxnet.symbol import Node
 from rnngraph.ir import Dim

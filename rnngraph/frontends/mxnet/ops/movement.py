@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from rnngraph.errors import ImportModelError, ShapeError
+from rnngraph.frontends.axes import axis_of, squeezed
 from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.mxnet.registry import handler
 from rnngraph.frontends.mxnet.symbol import Node
@@ -16,13 +17,6 @@ from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor, wrap
 
 MAX_PARTS = 2**16
-
-
-def axis_of(node: Node, axis: int, rank: int) -> int:
-    """The axis counted from the front; ImportModelError when there is none."""
-    if not -rank <= axis < rank:
-        raise ImportModelError(f"{node}: axis {axis} does not fit rank {rank}")
-    return axis % rank
 
 
 # --- reshape --------------------------------------------------------------------------------------------------
@@ -144,16 +138,7 @@ def expand_dims(node: Node, x: Tensor) -> Tensor:
 @handler("squeeze", "_np_squeeze", "_npi_squeeze")
 def squeeze(node: Node, x: Tensor) -> Tensor:
     given = node.attrs.ints("axis", ()) if node.attrs.given("axis") else None
-    chosen = {axis_of(node, a, x.rank) for a in given} if given is not None else {
-        i for i, d in enumerate(x.shape) if d == 1}
-    for axis in chosen:
-        if isinstance(x.shape[axis], str):
-            raise NeedsSize(sorted(dims.symbols_of(x.shape[axis])), f"{node} takes axis {axis} of {x.type} away")
-        if x.shape[axis] != 1:
-            raise ImportModelError(f"{node}: axis {axis} of {x.type} is not 1")
-    if given is None and (open_ := [d for d in x.shape if isinstance(d, str)]):
-        raise NeedsSize(sorted(dims.symbols_of(open_[0])), f"{node} takes every axis of size 1 of {x.type} away")
-    return ops.reshape(x, tuple(d for i, d in enumerate(x.shape) if i not in chosen))
+    return squeezed(node, x, given)
 
 
 @handler("reshape_like")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rnngraph.errors import ImportModelError
+from rnngraph.frontends.axes import axis_of
 from rnngraph.frontends.mxnet.ops.layers import dtype_attr
-from rnngraph.frontends.mxnet.ops.movement import axis_of
 from rnngraph.frontends.mxnet.registry import handler
 from rnngraph.frontends.mxnet.symbol import Node
 from rnngraph.ir import dims

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 from rnngraph.errors import ImportModelError
+from rnngraph.frontends.axes import axis_of
 from rnngraph.frontends.onnx.broadcasting import common_shape
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import handler
-from rnngraph.frontends.onnx.slices import axis_of
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor, wrap

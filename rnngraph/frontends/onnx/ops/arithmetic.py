@@ -8,7 +8,7 @@ from rnngraph.errors import ImportModelError
 from rnngraph.frontends.known import Known
 from rnngraph.frontends.onnx.broadcasting import common_shape
 from rnngraph.frontends.onnx.proto import Node
-from rnngraph.frontends.onnx.reader import DTYPES as CODES
+from rnngraph.frontends.onnx.reader import CODES
 from rnngraph.frontends.onnx.registry import handler
 from rnngraph.ir import BOOL, DTYPES, F64, DType, OpDef, math_ops
 from rnngraph.ir import ops as ir_ops

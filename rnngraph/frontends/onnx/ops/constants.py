@@ -6,10 +6,12 @@ import numpy as np
 
 from rnngraph.errors import ImportModelError
 from rnngraph.frontends.known import Known, as_dims
+from rnngraph.frontends.onnx.limits import bounded
+from rnngraph.frontends.onnx.ops.arithmetic import dtype_of_code
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import Item, handler
-from rnngraph.frontends.onnx.slices import bounded
-from rnngraph.ir import DTYPES, Dim, dims
+from rnngraph.frontends.onnx.walker import walker
+from rnngraph.ir import Dim, dims
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor, wrap
@@ -47,8 +49,6 @@ def constant_of_shape(node: Node, shape: Known) -> Tensor:
 @handler("Range", raw=True)
 def range_(node: Node, start: Item, limit: Item, delta: Item) -> Tensor:
     """start, start + delta, ...: as many as fit below limit."""
-    from rnngraph.frontends.onnx.walker import walker
-
     first, last, step = (walker().known(node, v) for v in (start, limit, delta))
     if first is None or last is None or step is None or {first.array.size, last.array.size, step.array.size} != {1}:
         raise ImportModelError(f"{node}: expected three scalars")
@@ -81,8 +81,6 @@ def eye_like(node: Node, x: Tensor) -> Tensor:
     rows, columns = (int(d) for d in x.shape)
     if rows * columns > 2**24:
         raise ImportModelError(f"{node}: {x.type} is too large")
-    from rnngraph.frontends.onnx.reader import DTYPES as CODES
-
-    name = CODES.get(node.attr("dtype", 0), x.dtype.name) if "dtype" in node.attributes else x.dtype.name
-    eye = np.eye(rows, columns, node.attr("k", 0), dtype=DTYPES[name].numpy)
-    return wrap(active().builder.const(eye, DTYPES[name]))
+    dtype = dtype_of_code(node, node.attr("dtype", 0)) if "dtype" in node.attributes else x.dtype
+    eye = np.eye(rows, columns, node.attr("k", 0), dtype=dtype.numpy)
+    return wrap(active().builder.const(eye, dtype))

@@ -6,9 +6,10 @@ from rnngraph.errors import ImportModelError
 from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import handler
-from rnngraph.frontends.onnx.windows import auto_pad, images, numbers, to_first, to_last, window_of
+from rnngraph.frontends.onnx.windows import auto_pad, images, numbers, window_of
 from rnngraph.ir import dims
 from rnngraph.nn import ops
+from rnngraph.nn.channels import channels_first, channels_last
 from rnngraph.nn.tensor import Tensor
 
 
@@ -22,9 +23,9 @@ def convolved(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tens
     size = _size(node, x, w)
     window = window_of(node, images(node, x), size)
     kernel = ops.transpose(w, (*range(2, w.rank), 1, 0))
-    out = ops.conv(to_last(x), kernel, strides=window.strides, padding=window.pairs, dilation=window.dilations,
+    out = ops.conv(channels_last(x), kernel, strides=window.strides, padding=window.pairs, dilation=window.dilations,
                    groups=node.attr("group", 1))
-    return to_first(out if b is None else out + b)
+    return channels_first(out if b is None else out + b)
 
 
 def _size(node: Node, x: Tensor, w: Tensor) -> list[int]:
@@ -62,9 +63,9 @@ def conv_transpose(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) ->
     wide = ops.reshape(w, (group, channels // group, *w.shape[1:]))
     spread = ops.transpose(wide, (*range(3, wide.rank), 1, 0, 2))
     kernel = ops.reshape(spread, (*size, channels // group, -1))
-    out = ops.conv_transpose(to_last(x), kernel, strides=strides, padding=pairs, output_padding=extra,
+    out = ops.conv_transpose(channels_last(x), kernel, strides=strides, padding=pairs, output_padding=extra,
                              dilation=dilations, groups=group)
-    return to_first(out if b is None else out + b)
+    return channels_first(out if b is None else out + b)
 
 
 def _totals_for(node: Node, spatial: tuple[int | str, ...], size: list[int], strides: tuple[int, ...],

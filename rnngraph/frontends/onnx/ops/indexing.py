@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from rnngraph.errors import ImportModelError
+from rnngraph.frontends.axes import axis_of
 from rnngraph.frontends.known import Known, as_ints
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import handler
-from rnngraph.frontends.onnx.slices import axis_of
 from rnngraph.ir import I64
 from rnngraph.nn import ops
 from rnngraph.nn.context import active

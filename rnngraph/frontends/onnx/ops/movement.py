@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rnngraph.errors import ImportModelError, ShapeError
+from rnngraph.frontends.axes import axis_of, squeezed
 from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.known import Known, as_dims, as_ints
+from rnngraph.frontends.onnx.limits import bounded
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import handler
-from rnngraph.frontends.onnx.slices import axis_of, bounded, clamped, slice_range
+from rnngraph.frontends.onnx.slices import clamped, slice_range
 from rnngraph.ir import Dim, Shape, dims
-from rnngraph.ir.ops import SliceAttrs
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor, wrap
@@ -68,28 +69,7 @@ def transpose(node: Node, x: Tensor) -> Tensor:
 @handler("Squeeze", known=(1,))
 def squeeze(node: Node, x: Tensor, axes: Known | None = None) -> Tensor:
     given = node.ints("axes") if axes is None else as_ints(axes, str(node))
-    chosen = {i for i, d in enumerate(x.shape) if d == 1} if given is None else {
-        axis_of(node, a, x.rank) for a in given}
-    for axis in chosen:
-        if isinstance(x.shape[axis], str) and given is not None and dims.is_nonnegative(dims.sub(1, x.shape[axis])):
-            x = _first_place(x, axis)
-        elif isinstance(x.shape[axis], str):
-            raise NeedsSize(sorted(dims.symbols_of(x.shape[axis])), f"{node} takes axis {axis} of {x.type} away")
-        if x.shape[axis] != 1:
-            raise ImportModelError(f"{node}: axis {axis} of {x.type} is not 1")
-    if given is None and (open_ := [d for d in x.shape if isinstance(d, str)]):
-        raise NeedsSize(sorted(dims.symbols_of(open_[0])), f"{node} takes every axis of size 1 of {x.type} away")
-    return ops.reshape(x, tuple(d for i, d in enumerate(x.shape) if i not in chosen))
-
-
-def _first_place(x: Tensor, axis: int) -> Tensor:
-    """The one place of an axis that has one or none, as x[-1:] of an open axis; a call in which it has none fails."""
-    b, op = active().builder, x.value().op
-    if op is not None and isinstance(op.attrs, SliceAttrs) and op.attrs.axis == axis and op.attrs.step == 1:
-        source, start = op.operands[0], op.attrs.start
-        last = dims.sub(dims.maximum(source.shape[axis], 1), 1)
-        return wrap(b.slice(source, axis, -1 if start == last else start, 1))
-    return wrap(b.slice(x.value(), axis, 0, 1))
+    return squeezed(node, x, given)
 
 
 @handler("Unsqueeze", known=(1,))

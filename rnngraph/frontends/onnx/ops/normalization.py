@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rnngraph.errors import ImportModelError
+from rnngraph.frontends.axes import axis_of
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import handler
-from rnngraph.frontends.onnx.slices import axis_of
 from rnngraph.ir import F32
 from rnngraph.nn import ops
 from rnngraph.nn.tensor import Tensor

@@ -6,9 +6,10 @@ from rnngraph.errors import ImportModelError
 from rnngraph.frontends.known import Known, as_dims
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import handler
-from rnngraph.frontends.onnx.windows import images, numbers, to_first, to_last, window_of
+from rnngraph.frontends.onnx.windows import images, numbers, window_of
 from rnngraph.ir import I64, Dim, dims
 from rnngraph.nn import ops
+from rnngraph.nn.channels import channels_first, channels_last
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor, wrap
 
@@ -17,13 +18,13 @@ from rnngraph.nn.tensor import Tensor, wrap
 def max_pool(node: Node, x: Tensor) -> tuple[Tensor, ...] | Tensor:
     """The largest, and where asked its place in the whole input, counted by rows or (storage_order=1) columns."""
     window = window_of(node, images(node, x), None)
-    last, ceil = to_last(x), bool(node.attr("ceil_mode", 0))
+    last, ceil = channels_last(x), bool(node.attr("ceil_mode", 0))
     if len(node.outputs) < 2 or not node.outputs[1]:
-        return to_first(ops.max_pool(last, window.size, strides=window.strides, padding=window.pairs,
-                                     dilation=window.dilations, ceil=ceil))
+        return channels_first(ops.max_pool(last, window.size, strides=window.strides, padding=window.pairs,
+                                           dilation=window.dilations, ceil=ceil))
     values, places = ops.max_pool_with_indices(last, window.size, strides=window.strides, padding=window.pairs,
                                                dilation=window.dilations, ceil=ceil)
-    return to_first(values), _in_the_whole(x, to_first(places), columns=bool(node.attr("storage_order", 0)))
+    return channels_first(values), _in_the_whole(x, channels_first(places), columns=bool(node.attr("storage_order", 0)))
 
 
 def _in_the_whole(x: Tensor, places: Tensor, *, columns: bool) -> Tensor:
@@ -43,17 +44,18 @@ def _in_the_whole(x: Tensor, places: Tensor, *, columns: bool) -> Tensor:
 @handler("AveragePool")
 def average_pool(node: Node, x: Tensor) -> Tensor:
     window = window_of(node, images(node, x), None)
-    return to_first(ops.average_pool(to_last(x), window.size, strides=window.strides, padding=window.pairs,
-                                     dilation=window.dilations, ceil=bool(node.attr("ceil_mode", 0)),
-                                     count_padding=bool(node.attr("count_include_pad", 0))))
+    out = ops.average_pool(channels_last(x), window.size, strides=window.strides, padding=window.pairs,
+                           dilation=window.dilations, ceil=bool(node.attr("ceil_mode", 0)),
+                           count_padding=bool(node.attr("count_include_pad", 0)))
+    return channels_first(out)
 
 
 @handler("LpPool")
 def lp_pool(node: Node, x: Tensor) -> Tensor:
     window = window_of(node, images(node, x), None)
-    return to_first(ops.lp_pool(to_last(x), window.size, p=float(node.attr("p", 2)), strides=window.strides,
-                                padding=window.pairs, dilation=window.dilations,
-                                ceil=bool(node.attr("ceil_mode", 0))))
+    out = ops.lp_pool(channels_last(x), window.size, p=float(node.attr("p", 2)), strides=window.strides,
+                      padding=window.pairs, dilation=window.dilations, ceil=bool(node.attr("ceil_mode", 0)))
+    return channels_first(out)
 
 
 @handler("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")

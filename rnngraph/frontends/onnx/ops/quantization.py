@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from rnngraph.errors import ImportModelError
+from rnngraph.frontends.axes import axis_of
 from rnngraph.frontends.onnx.ops.arithmetic import dtype_of_code
 from rnngraph.frontends.onnx.ops.convolution import convolved
 from rnngraph.frontends.onnx.ops.matrices import product, shifted
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import handler
-from rnngraph.frontends.onnx.slices import axis_of
 from rnngraph.ir import DTYPES, F32, F64, Dim, DType, dims
 from rnngraph.nn import ops
 from rnngraph.nn.tensor import Tensor

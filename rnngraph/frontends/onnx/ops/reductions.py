@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rnngraph.errors import ImportModelError
+from rnngraph.frontends.axes import axis_of
 from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.known import Known, as_dims, as_ints
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import handler
-from rnngraph.frontends.onnx.slices import axis_of
 from rnngraph.ir import BOOL, F64, I8, dims
 from rnngraph.nn import ops
 from rnngraph.nn.tensor import Tensor

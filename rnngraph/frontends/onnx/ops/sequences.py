@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from rnngraph.errors import ImportModelError
+from rnngraph.frontends.axes import axis_of
 from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.known import Known, as_ints
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import Item, handler
-from rnngraph.frontends.onnx.slices import axis_of
 from rnngraph.frontends.onnx.walker import tensor_of, walker
 from rnngraph.ir import Dim, dims
 from rnngraph.nn import ops

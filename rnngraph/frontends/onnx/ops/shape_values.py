@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from rnngraph.errors import ImportModelError, ShapeError
+from rnngraph.frontends.axes import axis_of
 from rnngraph.frontends.known import MAX_KNOWN, Known, as_dims, as_ints
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import Item, shape_handler
-from rnngraph.frontends.onnx.slices import axis_of, slice_range
+from rnngraph.frontends.onnx.slices import slice_range
 from rnngraph.ir import Array, Dim, dims
 from rnngraph.ir.types import dtype_of
 from rnngraph.nn.tensor import Tensor

@@ -1,14 +1,26 @@
-"""The handlers of ATen operators, one family a file."""
+"""The handlers of ATen operators, one family a file. A file is listed here once; importing it registers its handlers."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-_FAMILIES = ("activations", "convolution", "creation", "elementwise", "indexing", "norms", "packing", "products",
-             "recurrent", "reductions", "shapes", "sizes")
+FAMILIES = (
+    "activations",
+    "convolution",
+    "creation",
+    "elementwise",
+    "indexing",
+    "norms",
+    "packing",
+    "products",
+    "recurrent",
+    "reductions",
+    "shapes",
+    "sizes",
+)
 
 
 def register() -> None:
-    """Fill the table of handlers."""
-    for family in _FAMILIES:
-        import_module(f"rnngraph.frontends.torch.ops.{family}")
+    """Import all families."""
+    for family in FAMILIES:
+        import_module(f"{__name__}.{family}")

@@ -7,11 +7,12 @@ from math import prod
 from typing import Any
 
 from rnngraph.errors import ImportModelError
-from rnngraph.frontends.torch.ops.emit import channels_first, channels_last, known
+from rnngraph.frontends.torch.ops.emit import known
 from rnngraph.frontends.torch.program import Node
 from rnngraph.frontends.torch.registry import handler
 from rnngraph.ir import dims
 from rnngraph.nn import ops
+from rnngraph.nn.channels import channels_first, channels_last
 from rnngraph.nn.tensor import Tensor
 
 

@@ -16,18 +16,6 @@ def known(dim: Dim, what: str) -> int:
     return dim
 
 
-def channels_last(x: Tensor, spatial: int) -> Tensor:
-    """[..., C, *S] -> [..., *S, C]"""
-    lead = x.rank - spatial - 1
-    return ops.transpose(x, [*range(lead), *range(lead + 1, x.rank), lead])
-
-
-def channels_first(x: Tensor, spatial: int) -> Tensor:
-    """[..., *S, C] -> [..., C, *S]"""
-    lead = x.rank - spatial - 1
-    return ops.transpose(x, [*range(lead), x.rank - 1, *range(lead, x.rank - 1)])
-
-
 def over_channels(weight: Tensor, x: Tensor, axis: int = 1) -> Tensor:
     """A vector with one element per channel, shaped to broadcast against x."""
     size: Dim = weight.shape[0]
