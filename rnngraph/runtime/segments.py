@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from rnngraph.errors import CompileError
 from rnngraph.ir import Graph, Op, Value
 from rnngraph.ir.ops import CONST, ConstAttrs
-from rnngraph.ir.scan import SCAN, Scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +52,13 @@ def backend_of(op: Op) -> str:
 
 def _runs(ops: list[Op], start: str) -> list[tuple[str, list[Op]]]:
     """Runs of one backend, each as long as it can be: an op waits until a run of its backend comes and all that it
-    reads is there. Within a run ops keep their order. Row lengths that are computed come from a run before."""
+    reads is there. Within a run ops keep their order."""
     left, backend, runs = list(ops), start, list[tuple[str, list[Op]]]()
     while left:
-        waiting, taken, done = set[Op](), list[Op](), set[Op]()
+        waiting, taken = set[Op](), list[Op]()
         for op in left:
-            ready = not any(source in waiting for source in _sources(op)) and not _row_lengths(op) & done
-            if backend_of(op) == backend and ready:
+            if backend_of(op) == backend and not any(source in waiting for source in _sources(op)):
                 taken.append(op)
-                done.add(op)
             else:
                 waiting.add(op)
         early = _early(taken)
@@ -91,12 +88,6 @@ def _early(taken: list[Op]) -> set[Op]:
 def _sources(op: Op) -> set[Op]:
     """The ops whose results ``op``, or its bodies, read."""
     return {v.op for inner in op.walk() for v in inner.operands if v.op is not None}
-
-
-def _row_lengths(op: Op) -> set[Op]:
-    """The ops that compute the row lengths of loops in ``op``."""
-    lengths = [Scan(inner).lengths for inner in op.walk() if inner.opdef is SCAN]
-    return {v.op for v in lengths if v is not None and v.op is not None}
 
 
 def constant_of(value: Value) -> ConstAttrs | None:

@@ -11,24 +11,13 @@ import torch
 
 from rnngraph.errors import ShapeError, TraceError
 from rnngraph.ir import evaluate
-from rnngraph.nn import Input, Layer, Model, Tensor, ops, trace
+from rnngraph.nn import Input, Model, ops, trace
 from rnngraph.nn.activations import ACTIVATIONS
-from tests.nn.support import Array, checked, close, some
+from tests.nn.support import Apply, Array, checked, close, some
 
 X = Input(("n", 6))
 values = np.concatenate([some(3, 6) * 3, np.array([[0.0, -0.0, 3.0, -3.0, 20.0, -20.0]], np.float32)])
 wide = values.astype(np.float64)
-
-
-class Apply(Layer):
-    """A function as a layer: it runs on traced tensors, not on symbols."""
-
-    def __init__(self, f: Callable[..., Any]) -> None:
-        super().__init__()
-        self.f = f
-
-    def call(self, *xs: Tensor) -> Any:
-        return self.f(*xs)
 
 
 def result(f: Callable[[Any], Any]) -> Array:

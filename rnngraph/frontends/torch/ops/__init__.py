@@ -1,4 +1,4 @@
-"""The handlers of ATen operators, one family a file. A file is listed here once; importing it registers its handlers."""
+"""The handlers of ATen operators, one family a file. A file is listed here once: importing it fills the table."""
 
 from __future__ import annotations
 

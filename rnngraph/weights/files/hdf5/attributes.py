@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from rnngraph.errors import ImportModelError
 from rnngraph.weights.files.hdf5.datatype import dataspace, datatype, elements
 from rnngraph.weights.files.hdf5.header import ATTRIBUTE, ATTRIBUTE_INFO, SHARED, Header
-from rnngraph.weights.files.hdf5.heap import FractalHeap, tree_records
-from rnngraph.weights.files.hdf5.source import UNDEFINED, Cursor, Source, text
+from rnngraph.weights.files.hdf5.heap import heap_objects
+from rnngraph.weights.files.hdf5.source import Cursor, Source, text
 from rnngraph.weights.gates import Array
 
 
@@ -32,11 +32,7 @@ def _places(source: Source, header: Header) -> Iterator[Cursor]:
     if info is not None:
         info.version(0)
         info.skip(2 if info.u8() & 1 else 0)
-        heap, tree = info.u64(), info.u64()
-        if heap != UNDEFINED:
-            objects = FractalHeap(source, heap)
-            for record in tree_records(source, tree):
-                yield objects.get(record)
+        yield from heap_objects(source, info)
 
 
 def _attribute(source: Source, at: Cursor) -> tuple[str, Array | None]:

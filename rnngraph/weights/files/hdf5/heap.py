@@ -72,6 +72,15 @@ def _node(source: Source, tree: Tree, address: int, count: int, depth: int,
         yield from records
 
 
+def heap_objects(source: Source, info: Cursor) -> Iterator[Cursor]:
+    """The objects of a fractal heap that a tree lists; the addresses of both stand at the cursor."""
+    heap, tree = info.u64(), info.u64()
+    if heap != UNDEFINED:
+        objects = FractalHeap(source, heap)
+        for record in tree_records(source, tree):
+            yield objects.get(record)
+
+
 class FractalHeap:
     """A fractal heap: objects of any size by an ID."""
 

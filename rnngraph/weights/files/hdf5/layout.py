@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from rnngraph.errors import ImportModelError
+from rnngraph.weights.files.hdf5.btree import leaf_entries
 from rnngraph.weights.files.hdf5.source import UNDEFINED, Cursor, Source
 from rnngraph.weights.gates import Array
 
 DEFLATE, SHUFFLE, FLETCHER = 1, 2, 3
 COMPACT, CONTIGUOUS, CHUNKED = 0, 1, 2
 SINGLE, IMPLICIT, FIXED = 1, 2, 3
-MAX_LEVEL = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,27 +172,17 @@ def _places(counts: Sequence[int], chunk: tuple[int, ...]) -> Iterator[tuple[int
 
 def _tree(source: Source, address: int, rank: int) -> Iterator[Chunk]:
     """The chunks in a B-tree of version 1."""
-    stack, seen = [(address, MAX_LEVEL)], set()
-    while stack:
-        address, most = stack.pop()
-        if address in seen:
-            raise ImportModelError(f"the B-tree of a dataset contains its node at byte {address} twice")
-        seen.add(address)
-        at = source.signed(address, b"TREE", "the B-tree of a dataset")
-        kind, level, used = at.u8(), at.u8(), at.u16()
-        if kind != 1 or level > most:
-            raise ImportModelError(f"the B-tree of a dataset: a node of type {kind}, level {level} at byte {address}")
-        at.skip(16)
+    def read(at: Cursor, used: int) -> list[Chunk]:
+        found = []
         for _ in range(used):
             source.step()
             size, mask = at.u32(), at.u32()
             offset = tuple(at.u64() for _ in range(rank))
             at.skip(8)
-            child = at.u64()
-            if level == 0:
-                yield Chunk(offset, child, size, mask)
-            else:
-                stack.append((child, level - 1))
+            found.append(Chunk(offset, at.u64(), size, mask))
+        return found
+
+    return leaf_entries(source, address, 1, "dataset", read, lambda chunk: chunk.address)
 
 
 def _fixed_array(source: Source, address: int, count: int, places: Iterator[tuple[int, ...]], size: int

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rnngraph.errors import ImportModelError
+from rnngraph.weights.files.hdf5.btree import leaf_entries
 from rnngraph.weights.files.hdf5.header import LINK, LINK_INFO, SYMBOL_TABLE, Header
-from rnngraph.weights.files.hdf5.heap import FractalHeap, tree_records
-from rnngraph.weights.files.hdf5.source import UNDEFINED, Cursor, Source, text
-
-MAX_LEVEL = 16
+from rnngraph.weights.files.hdf5.heap import heap_objects
+from rnngraph.weights.files.hdf5.source import Cursor, Source, text
 
 
 def links(source: Source, header: Header) -> dict[str, int]:
@@ -65,25 +64,15 @@ def _name(at: Cursor) -> str:
 
 def group_leaves(source: Source, address: int) -> Iterator[int]:
     """The addresses of the symbol tables' nodes in a B-tree of version 1."""
-    stack, seen = [(address, MAX_LEVEL)], set()
-    while stack:
-        address, most = stack.pop()
-        if address in seen:
-            raise ImportModelError(f"the B-tree of a group contains its node at byte {address} twice")
-        seen.add(address)
-        at = source.signed(address, b"TREE", "the B-tree of a group")
-        kind, level, used = at.u8(), at.u8(), at.u16()
-        if kind != 0 or level > most:
-            raise ImportModelError(f"the B-tree of a group: a node of type {kind} and level {level} at byte {address}")
-        at.skip(24)  # siblings, first key
-        children = []
+    def read(at: Cursor, used: int) -> list[int]:
+        at.skip(8)  # the first key
+        found = []
         for _ in range(used):
-            children.append(at.u64())
+            found.append(at.u64())
             at.skip(8)
-        if level == 0:
-            yield from children
-        else:
-            stack += [(child, level - 1) for child in reversed(children)]
+        return found
+
+    return leaf_entries(source, address, 0, "group", read, lambda child: child)
 
 
 def _link(at: Cursor) -> Iterator[tuple[str, int]]:
@@ -101,8 +90,5 @@ def _dense(source: Source, info: Cursor) -> Iterator[tuple[str, int]]:
     """The links that are kept in a fractal heap."""
     info.version(0)
     info.skip(8 if info.u8() & 1 else 0)
-    heap, tree = info.u64(), info.u64()
-    if heap != UNDEFINED:
-        objects = FractalHeap(source, heap)
-        for record in tree_records(source, tree):
-            yield from _link(objects.get(record))
+    for at in heap_objects(source, info):
+        yield from _link(at)
