@@ -39,7 +39,7 @@ def _recurrent(layer: Any, backwards: bool) -> tuple[nn.RNN, dict[str, Array], l
     if kind == "RecurrentLayer":
         size = layer.bias.size
         weights = {"kernel": layer.weights, "recurrent_kernel": layer.recurrent_weights, "bias": layer.bias}
-        return nn.RNN(nn.SimpleRNNCell(size, activation=layer.activation_fn.__name__), **options), weights, []
+        return nn.RNN(nn.SimpleRNNCell(size, activation=layer.activation_fn), **options), weights, []
     if kind == "LSTMLayer":
         gates = [layer.input_gate, layer.forget_gate, layer.cell, layer.output_gate]
         size = layer.cell.bias.size
@@ -84,7 +84,7 @@ def network(record: Any) -> nn.Model:
     x = h = nn.Input(("batch", "time", gate.weights.shape[0]))
     for layer in record.layers:
         if layer.kind == "FeedForwardLayer":
-            dense = nn.Dense(layer.bias.size, activation=layer.activation_fn.__name__)
+            dense = nn.Dense(layer.bias.size, activation=layer.activation_fn)
             h = dense(h)
             dense.set_weights({"kernel": layer.weights, "bias": layer.bias})
             continue
@@ -132,7 +132,7 @@ def _run(layer: Any, x: Array) -> Array:
         return np.hstack([_run(layer.fwd_layer, x), _run(layer.bwd_layer, x[::-1])[::-1]])
     if layer.kind == "FeedForwardLayer":
         out = x @ layer.weights.astype(np.float64) + layer.bias
-        return _ACTIVATIONS[layer.activation_fn.__name__](out)
+        return _ACTIVATIONS[layer.activation_fn](out)
     size = getattr(layer, "cell", layer).bias.size
     h = np.asarray(getattr(layer, "init", getattr(layer, "hid_init", np.zeros(size))), np.float64)
     c, out = np.zeros(size), []
@@ -144,7 +144,7 @@ def _run(layer: Any, x: Array) -> Array:
 
 def _step(layer: Any, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
     if layer.kind == "RecurrentLayer":
-        return _ACTIVATIONS[layer.activation_fn.__name__](_sum(layer, x, h)), c
+        return _ACTIVATIONS[layer.activation_fn](_sum(layer, x, h)), c
     if layer.kind == "GRULayer":
         z, r = _sigmoid(_sum(layer.update_gate, x, h)), _sigmoid(_sum(layer.reset_gate, x, h))
         n = layer.cell

@@ -1,63 +1,61 @@
-"""Pickles of arrays, read without running code: only numpy's arrays and named records come out.
-
-Python's unpickler resolves a global by `find_class` alone; this one gives numpy's array constructors, plain records for
-the classes that the caller names, and refuses everything else.
-"""
+"""Pickles of arrays and plain records, as `rnngraph.weights.files.pickles` describes them: nothing in them is run."""
 
 from __future__ import annotations
 
-import io
-import pickle
 from collections.abc import Collection
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-_NUMPY = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
-_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+from rnngraph.errors import ImportModelError
+from rnngraph.ir import Array
+from rnngraph.weights.files.pickles import Made, Name, read_pickle
+
+_ARRAYS = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
+_OBJECTS = ("copy_reg._reconstructor", "copyreg._reconstructor")
 
 
 class Record:
-    """An object of a foreign class: its attributes, and no behaviour."""
+    """An object of a foreign class: the class's name and the object's attributes, and no behaviour."""
 
-    kind = ""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+    def __init__(self, kind: str, attributes: dict[str, Any]) -> None:
+        self.kind = kind
+        self.__dict__.update(attributes)
 
 
 def load(data: bytes, classes: Collection[str] = ()) -> Any:
     """What the pickle holds; objects of ``classes`` ("module.Class") become Records, functions their names.
 
-    Raises pickle.UnpicklingError for any other global.
+    ImportModelError for everything else but numpy's arrays.
     """
-    return _Reader(io.BytesIO(data), frozenset(classes)).load()
+    return _value(read_pickle(data), frozenset(classes))
 
 
-class _Reader(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, classes: frozenset[str]) -> None:
-        super().__init__(file, encoding="latin1")
-        self.classes = classes
-        self.made: dict[str, type[Record]] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _NUMPY:
-            return _NUMPY[module, name]
-        if module in _MODULES and name in ("_reconstruct", "scalar"):
-            return getattr(import_module(_MODULES[-1]), name)
-        full = f"{module}.{name}"
-        if full in ("copy_reg._reconstructor", "copyreg._reconstructor"):
-            return _bare
-        if full in ("__builtin__.object", "builtins.object"):
-            return object
-        if full in self.classes:
-            return self.made.setdefault(full, type(name, (Record,), {"kind": name}))
-        raise pickle.UnpicklingError(f"the file refers to {full}, which is not among the classes that it may hold")
+def _value(value: Any, classes: frozenset[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _value(v, classes) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_value(v, classes) for v in value]
+    if isinstance(value, Name) and str(value) in classes:
+        return value.name
+    if isinstance(value, Made):
+        function = str(value.function)
+        if function in _ARRAYS:
+            return _array(value.state)
+        of = value.args[0] if function in _OBJECTS and value.args else value.function
+        if str(of) in classes and isinstance(of, Name) and isinstance(value.state, dict):
+            return Record(of.name, _value(value.state, classes))
+    if isinstance(value, Made | Name):
+        raise ImportModelError(f"the file refers to {getattr(value, 'function', value)}, which it is not expected to")
+    return value
 
 
-def _bare(kind: type[Any], base: type[Any], state: Any) -> Any:
-    """What Python 2 makes of an object without arguments; only for records."""
-    if not (isinstance(kind, type) and issubclass(kind, Record)):
-        raise pickle.UnpicklingError(f"the file makes an object of {kind!r}")
-    return kind()
+def _array(state: Any) -> Array:
+    """An array of its pickled state: version, shape, dtype, whether columns come first, bytes."""
+    _, shape, dtype, columns, content = state
+    code, order = dtype.args[0], dtype.state[1]
+    if isinstance(content, Made):  # bytes, as the older protocols write them: text, and its encoding
+        content = content.args[0]
+    raw = content.encode("latin1") if isinstance(content, str) else content
+    kind = np.dtype(code).newbyteorder("=" if order == "|" else order)
+    return np.frombuffer(raw, kind).reshape(shape, order="F" if columns else "C")

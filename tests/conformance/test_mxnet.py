@@ -6,7 +6,6 @@ Outputs are recorded ones of MXNet (tests/data/mxnet); where MXNet's tests check
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,16 +32,8 @@ from rnngraph.nn import (
 )
 from rnngraph.nn.initializers import Constant, UnitForgetBias
 from rnngraph.weights import Options, load
+from tests.mxnet_outputs import CASES, TOLERANCE, recorded
 from tests.nn.numpy_cells import Array
-
-DATA = Path(__file__).resolve().parent.parent / "data" / "mxnet"
-CASES = {p.stem: p for p in sorted(DATA.rglob("*_l?_*.npz"))}
-TOLERANCE = 2e-6  # both sides are float32
-
-
-def read(name: str) -> dict[str, Array]:
-    with np.load(CASES.get(name, DATA / f"{name}.npz"), allow_pickle=False) as data:
-        return dict(data)
 
 
 def by_gluon(name: str, data: dict[str, Array]) -> FusedRNN:
@@ -83,7 +74,7 @@ def test_there_are_cases() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_of_the_operator(name: str) -> None:
-    data = read(name)
+    data = recorded(name)
     layer = by_gluon(name, data)
     graph = trace(layer, Input(("time", "batch", data["x"].shape[-1])))
     assert [op.name for op in graph.walk() if op.name in ("rnn", "scan")] == ["rnn"]
@@ -95,7 +86,7 @@ def test_outputs_of_the_operator(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in CASES if "validlen" not in n])
 def test_unfused_cells_give_the_operators_outputs(name: str) -> None:
     """test_unfuse: cells, bidirectional cells in a sequence, with the weights of the fused layer."""
-    data = read(name)
+    data = recorded(name)
     fused = by_gluon(name, data)
     cells = fused.unfuse()
     kinds = [type(c).__name__ for c in cells]
@@ -121,7 +112,7 @@ def inner(cell: Cell) -> Cell:
     ("unrolled_gru_io", lambda n: GRUCell(n), "gru")])
 @pytest.mark.parametrize("listed", [False, True])
 def test_outputs_of_unrolled_cells(name: str, make: Callable[[int], Cell], mode: str, listed: bool) -> None:
-    data = read(name)
+    data = recorded(name)
     y, x = data.pop("y"), data.pop("data")
     cell = make(y.shape[-1])
     given = Input(x.shape)

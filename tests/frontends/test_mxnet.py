@@ -18,16 +18,8 @@ from rnngraph.frontends.mxnet.attributes import Attributes
 from rnngraph.frontends.mxnet.symbol import parse_symbol
 from rnngraph.nn import FusedRNN, Input, trace
 from rnngraph.weights.files import read, save
+from tests.mxnet_outputs import CASES, DATA, TOLERANCE, recorded
 from tests.nn.numpy_cells import Array
-
-DATA = Path(__file__).resolve().parent.parent / "data" / "mxnet"
-CASES = {p.stem: p for p in sorted(DATA.rglob("*_l?_*.npz"))}
-TOLERANCE = 2e-6  # both sides are float32
-
-
-def arrays(name: str) -> dict[str, Array]:
-    with np.load(CASES.get(name, DATA / f"{name}.npz"), allow_pickle=False) as data:
-        return dict(data)
 
 
 def near(a: Any, b: Any) -> None:
@@ -58,7 +50,7 @@ def written(tmp_path: Path, data: Any) -> Path:
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 def test_gluon_exports(kind: str) -> None:
-    data = arrays(f"gluon_{kind}_io")
+    data = recorded(f"gluon_{kind}_io")
     model = rg.from_mxnet(DATA / f"gluon_{kind}", 0)
     assert [str(x.type) for x in model.inputs] == ["f32[batch,time]"]
     assert [op.name for op in trace(model, model.inputs).walk() if op.name in ("rnn", "scan")] == ["rnn"]
@@ -71,7 +63,7 @@ def test_gluon_exports(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 def test_unrolled_cells(kind: str) -> None:
-    data = arrays(f"unrolled_{kind}_io")
+    data = recorded(f"unrolled_{kind}_io")
     x, y = data.pop("data"), data.pop("y")
     compiled = rg.compile(DATA / f"unrolled_{kind}-symbol.json", params=data, target="cpu", threads=1)
     near(compiled(x), y)
@@ -81,7 +73,7 @@ def test_unrolled_cells(kind: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_the_operator(name: str, tmp_path: Path) -> None:
     """RNN by itself: mode, layers, directions, projection, states in and out, lengths; sizes follow from the blob."""
-    data = arrays(name)
+    data = recorded(name)
     kind, _, rest = name.partition("_l")
     mode, projected = ("lstm", True) if kind == "lstmp" else (kind, False)
     attrs = {"mode": mode, "num_layers": rest[0], "bidirectional": str("_bi" in name), "state_outputs": "True",
@@ -131,7 +123,7 @@ def test_dtypes_of_params(tmp_path: Path) -> None:
 
 def test_checkpoint_of_fused_cells() -> None:
     """A file of mx.rnn.save_rnn_checkpoint: into the fused layer, and packed as the symbol wants it."""
-    data = arrays("checkpoint_io")
+    data = recorded("checkpoint_io")
     layer = FusedRNN("lstm", 3, num_layers=2, bidirectional=True)
     found = rg.load_rnn_checkpoint(layer, DATA / "checkpoint", 2)
     assert found.symbol == DATA / "checkpoint-symbol.json"
@@ -194,7 +186,7 @@ def test_checkpoint_errors(tmp_path: Path) -> None:
 def test_which_parameters(tmp_path: Path) -> None:
     for end in ("symbol.json", "0000.params"):
         shutil.copy(DATA / f"gluon_rnn-{end}", tmp_path / f"m-{end}")
-    ids = arrays("gluon_rnn_io")["ids"]
+    ids = recorded("gluon_rnn_io")["ids"]
     alone = rg.compile(tmp_path / "m-symbol.json")(ids)
     shutil.copy(tmp_path / "m-0000.params", tmp_path / "m-0012.params")
     with pytest.raises(ImportModelError, match=r"more than one file of parameters: m-0000\.params, m-0012\.params"):
@@ -379,7 +371,7 @@ def unpacked(packed: list[Any]) -> Array:
 
 def test_unrolled_cells_are_recognised() -> None:
     """Copies of a step become one recurrence again, and leave as one LSTM in ONNX."""
-    data = arrays("unrolled_lstm_io")
+    data = recorded("unrolled_lstm_io")
     data.pop("data"), data.pop("y")
     model = rg.from_mxnet(symbol=DATA / "unrolled_lstm-symbol.json", params=data)
     assert "the scan is an LSTM: now an rnn node" in rg.compile(model, target="cpu").explain()

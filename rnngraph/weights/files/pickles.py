@@ -6,6 +6,7 @@ description (`Name`, `Made`) for whoever knows what to do with it.
 
 from __future__ import annotations
 
+import codecs
 import pickletools
 import warnings
 from collections.abc import Callable
@@ -49,6 +50,7 @@ class Persistent:
 
 
 _MARK = object()
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 # opcodes whose argument is the value
 _VALUES = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
            "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE", "BINBYTES", "BINBYTES8",
@@ -69,15 +71,23 @@ def read_pickle(data: bytes | BytesIO) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the escapes in texts
-            for opcode, argument, _ in pickletools.genops(stream):
-                if opcode.name == "STOP":
-                    return machine.stack.pop()
-                machine.step(opcode.name, argument)
+            while (code := stream.read(1)) != b".":
+                if code == b"":
+                    raise ImportModelError("a pickle without an end")
+                machine.step(*_instruction(code, stream))
+            return machine.stack.pop()
     except ImportModelError:
         raise
     except _BROKEN as e:
         raise ImportModelError(f"a broken pickle: {type(e).__name__}: {str(e)[:80]}") from None
-    raise ImportModelError("a pickle without an end")
+
+
+def _instruction(code: bytes, stream: BytesIO) -> tuple[str, Any]:
+    """The name of an opcode, and its argument."""
+    opcode = _OPCODES[code.decode("latin-1")]
+    if opcode.name == "STRING":  # any bytes, as Python 2 writes them; pickletools takes ASCII alone
+        return opcode.name, codecs.escape_decode(pickletools.read_stringnl(stream, decode=False))[0].decode("latin-1")
+    return opcode.name, None if opcode.arg is None else opcode.arg.reader(stream)
 
 
 class _Machine:
