@@ -48,6 +48,16 @@ def test_slices_of_a_symbolic_axis(start: int, end: int, step: int) -> None:
         np.testing.assert_array_equal(compiled(x), runtime(made, {"x": x})[0])
 
 
+def test_open_dims_without_a_name() -> None:
+    """Paddle's exporter writes -1 and "?": each is a size of its own."""
+    made = model([helper.make_node("Relu", ["x"], ["y"])], [info("x", (-1, "?", "?"))], [info("y", (-1, "?", "?"))])
+    compiled = rg.compile(made)
+    for x in (X, X[:1, :2]):
+        np.testing.assert_array_equal(compiled(x), np.maximum(x, 0))
+    with pytest.raises(ImportModelError, match=r"'x': a dim must be >= 0, or -1 for an open one, got -2"):
+        rg.compile(model([helper.make_node("Relu", ["x"], ["y"])], [info("x", (-2,))], ["y"]))
+
+
 def test_a_shape_that_is_an_input_makes_a_program_for_each_value() -> None:
     made = model([helper.make_node("Reshape", ["x", "shape"], ["y"])],
                  [info("x", (3, 5, 8)), info("shape", (2,), "i64")], [info("y", (None, None))])
