@@ -58,6 +58,19 @@ def test_open_dims_without_a_name() -> None:
         rg.compile(model([helper.make_node("Relu", ["x"], ["y"])], [info("x", (-2,))], ["y"]))
 
 
+def test_sizes_that_are_equal_for_some_sizes_alone() -> None:
+    """Paddle's recognisers pool the height away: each height makes a program, or is refused."""
+    nodes = [helper.make_node("MaxPool", ["x"], ["p"], kernel_shape=[2], strides=[2]),
+             helper.make_node("Concat", ["p", "w"], ["y"], axis=0)]
+    made = model(nodes, [info("x", (3, 1, "height"))], ["y"], {"w": X[:, :1, :2]})
+    compiled = rg.compile(made)
+    for size in (4, 5):
+        x = X[:, :1, :size]
+        np.testing.assert_array_equal(compiled(x), runtime(made, {"x": x})[0])
+    with pytest.raises(ImportModelError, match="operands must agree in dim 2, got"):
+        compiled(X[:, :1, :8])
+
+
 def test_a_shape_that_is_an_input_makes_a_program_for_each_value() -> None:
     made = model([helper.make_node("Reshape", ["x", "shape"], ["y"])],
                  [info("x", (3, 5, 8)), info("shape", (2,), "i64")], [info("y", (None, None))])
