@@ -125,12 +125,17 @@ def test_nodes_out_of_order_and_cycles() -> None:
         rg.compile(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
 
 
-def test_external_data_stays_in_its_folder(tmp_path: Path) -> None:
-    inside = tmp_path / "model"
-    inside.mkdir()
+def with_external_data(folder: Path) -> Path:
+    """The folder, with m.onnx, whose one weight (X[0, 0], added to x) stands in w.bin."""
+    folder.mkdir()
     made = model([helper.make_node("Add", ["x", "w"], ["y"])], [info("x", (2, 8))], [info("y", (2, 8))],
                  {"w": X[0, 0]})
-    onnx.save(made, inside / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    onnx.save(made, folder / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    return folder
+
+
+def test_external_data_stays_in_its_folder(tmp_path: Path) -> None:
+    inside = with_external_data(tmp_path / "model")
     x = X[0, :2]
     np.testing.assert_array_equal(rg.compile(inside / "m.onnx")(x), x + X[0, 0])
     (tmp_path / "w.bin").write_bytes((inside / "w.bin").read_bytes())
@@ -196,11 +201,7 @@ def test_threads_share_a_model_of_many_programs() -> None:
 
 
 def test_external_data_behind_a_link_is_outside(tmp_path: Path) -> None:
-    inside = tmp_path / "model"
-    inside.mkdir()
-    made = model([helper.make_node("Add", ["x", "w"], ["y"])], [info("x", (2, 8))], [info("y", (2, 8))],
-                 {"w": X[0, 0]})
-    onnx.save(made, inside / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    inside = with_external_data(tmp_path / "model")
     (inside / "w.bin").rename(tmp_path / "w.bin")
     (inside / "w.bin").symlink_to(tmp_path / "w.bin")
     with pytest.raises(ImportModelError, match="must stand in a file in the model's folder"):
