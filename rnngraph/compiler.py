@@ -11,14 +11,15 @@ from typing import Any
 
 from rnngraph import backends
 from rnngraph.backends.registry import TARGETS
+from rnngraph.data.packing import PackedSequence
 from rnngraph.errors import CompileError, InputError
-from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue
+from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue, foreign_names
 from rnngraph.frontends.load import Inputs, frontend_of, load
 from rnngraph.ir import Array, Graph, parse
 from rnngraph.ir import verify as check
 from rnngraph.nn import Input, Layer
 from rnngraph.nn.context import Options as TraceOptions
-from rnngraph.nn.trace import traced
+from rnngraph.nn.trace import NoRecurrence, traced
 from rnngraph.passes import pipeline as read_pipeline
 from rnngraph.report import KernelReport, Report
 from rnngraph.report.dump import read
@@ -38,18 +39,21 @@ VERIFY = (None, "each", "numeric")
 MAX_THREADS = 1024
 
 
-def compile(model: object, inputs: Inputs = None, *, example_inputs: Sequence[Any] | None = None, params: Any = None,
-            target: str = "auto", precision: str = "f32", pipeline: str | Pipeline = "default",
-            threads: int | None = None, dims: Mapping[str, int] | None = None, verify: str | None = None,
-            dump: str | Path | None = None, seed: int = 0, training: bool = False) -> CompiledModel:
+def compile(model: object, inputs: Inputs = None, *, example_inputs: Any = None,
+            example_kwargs: Mapping[str, Any] | None = None, params: Any = None, target: str = "auto",
+            precision: str = "f32", pipeline: str | Pipeline = "default", threads: int | None = None,
+            dims: Mapping[str, int] | None = None, verify: str | None = None, dump: str | Path | None = None,
+            seed: int = 0, training: bool = False) -> CompiledModel:
     """Compile a model to something that runs on numpy arrays.
 
     model      a layer or function of `rnngraph.nn` (then ``inputs`` says what it is given), an `rnngraph.ir.Graph`,
                IR text, or the path of a ``.rg`` file; a model from elsewhere: the path of an .onnx, .h5, .keras or
                -symbol.json file, an onnx.ModelProto, a torch.nn.Module (with ``example_inputs``), a Keras model
-    inputs     of a model from elsewhere: by name or place, for inputs whose shapes it does not tell
+    inputs     of a model from elsewhere: Inputs or shapes by name or place, for inputs whose shapes it does not tell
     params     of an MXNet symbol: the path of its .params, or arrays by name; None takes the file beside it
-    example_inputs  arrays (tensors, for a torch module) that the model could be called with
+    example_inputs  arrays (or tensors) that the model could be called with, in order or in a dict by name: a PyTorch
+               module is exported with them (``example_kwargs``: those for keywords, beside others in order), any
+               other model is checked to take them
     target     "cpu", "gpu", or "auto": for every op the cheapest implementation that this machine can run
     precision  "f32"
     pipeline   a name in `rnngraph.passes.PIPELINES`, a line of text, or a Pipeline
@@ -61,7 +65,8 @@ def compile(model: object, inputs: Inputs = None, *, example_inputs: Sequence[An
     dump       a folder to write the report into
     seed       for weights that the model has not got yet, and for dropout; ``training=True`` keeps dropout
 
-    Raises TraceError, ParseError, ImportModelError, SelectionError (with every candidate and why not), CompileError.
+    Raises TraceError, ParseError, ImportModelError, SelectionError (with every candidate and why not), CompileError,
+    InputError for example inputs that do not fit.
     A foreign model whose structure depends on the value of an input, or on a size, becomes a `SpecializedModel`:
     a program is compiled for each when it is called.
 
@@ -72,35 +77,64 @@ def compile(model: object, inputs: Inputs = None, *, example_inputs: Sequence[An
     """
     options = Options(target, precision, read_pipeline(pipeline) if isinstance(pipeline, str) else pipeline,
                       threads, {} if dims is None else dims, verify, seed)
-    source, given = _source(model, inputs, example_inputs, params)
+    source, given = _source(model, inputs, example_inputs, params, example_kwargs)
+    names = foreign_names(source)
 
     def compiled(source: Layer | Graph) -> CompiledModel:
         def build(variant: Variant) -> Program:
             start = time.perf_counter()
             kept: tuple[str, ...] = ()
             if isinstance(source, Layer):
-                graph, kept = traced(source, given, TraceOptions(variant.lengths, variant.initial_state, training, seed,
-                                                                 mask=variant.mask, stateful=variant.stateful))
+                graph, kept = _traced(source, given, TraceOptions(
+                    variant.lengths, variant.initial_state, training, seed, mask=variant.mask,
+                    stateful=variant.stateful))
             else:
                 graph = _as_it_is(source, variant)
             plan = streaming(graph) if variant.stream else None
             if variant.packed:
                 check_packable(graph)
-            program = build_program(graph if plan is None else plan.graph, options, start, packed=variant.packed)
+            program = build_program(graph if plan is None else plan.graph, options, start, packed=variant.packed,
+                                    labels=names[0])
             program.stream, program.kept = plan, kept
+            program.packed_outputs = source.packed_outputs if isinstance(source, ImportedModel) else None
             return program
 
-        names = (source.names.inputs, source.names.outputs) if isinstance(source, ImportedModel) else ({}, {})
         return CompiledModel(build, names)
 
-    made = _imported(source, compiled, example_inputs) if isinstance(source, ImportedModel) else compiled(source)
+    made = _imported(source, compiled) if isinstance(source, ImportedModel) else compiled(source)
+    if example_inputs is not None or example_kwargs:
+        _try(made, source, example_inputs, example_kwargs)
     if dump is not None:
         made.report.dump(dump)
     return made
 
 
-def _imported(source: ImportedModel, compiled: Callable[[ImportedModel], CompiledModel],
-              example_inputs: Sequence[Any] | None) -> CompiledModel:
+def _try(made: CompiledModel, source: Layer | Graph, example: Any, keywords: Mapping[str, Any] | None) -> None:
+    """Check that the model takes the example inputs, and compile what they need; InputError says what does not fit."""
+    if isinstance(source, ImportedModel):
+        example, keywords = source.arrays(example), source.arrays(keywords)
+    try:
+        if isinstance(example, Mapping):
+            example, keywords = None, {**example, **(keywords or {})}
+        if bad := [n for n in keywords or {} if not isinstance(n, str)]:
+            raise InputError(f"expected names of {list(made.input_names)}, got {bad}")
+        several = isinstance(example, list | tuple) and not isinstance(example, PackedSequence)
+        made.prepare(*(() if example is None else example if several else (example,)), **(keywords or {}))
+    except InputError as e:
+        raise InputError(f"example_inputs do not fit: {e}") from e
+
+
+def _traced(source: Layer, given: Input | Sequence[Input] | None, options: TraceOptions) -> tuple[
+        Graph, tuple[str, ...]]:
+    try:
+        return traced(source, given, options)
+    except NoRecurrence as e:
+        if isinstance(source, ImportedModel):
+            raise InputError(source.no_rows(e.what)) from e
+        raise
+
+
+def _imported(source: ImportedModel, compiled: Callable[[ImportedModel], CompiledModel]) -> CompiledModel:
     """The model; or, when its structure follows from values or sizes, one for each."""
     def attempt(values: Mapping[str, Array], sizes: Mapping[str, int]) -> CompiledModel | Needs:
         try:
@@ -113,11 +147,8 @@ def _imported(source: ImportedModel, compiled: Callable[[ImportedModel], Compile
     first = attempt({}, {})
     if isinstance(first, CompiledModel):
         return first
-    made = SpecializedModel(attempt, {x.name: x.type for x in source.inputs}, source.output_names, first,
-                            (source.names.inputs, source.names.outputs))
-    if example_inputs is not None:
-        made.prepare(*source.arrays(example_inputs))
-    return made
+    return SpecializedModel(attempt, {x.name: x.type for x in source.inputs}, source.output_names, first,
+                            foreign_names(source))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +182,12 @@ class Options:
             raise CompileError(f"dims gives sizes >= 0 by symbol, got {bad}")
 
 
-def build_program(traced: Graph, options: Options, started: float | None = None, *, packed: bool = False) -> Program:
+def build_program(traced: Graph, options: Options, started: float | None = None, *, packed: bool = False,
+                  labels: Mapping[str, str] | None = None) -> Program:
     """Run the pipeline on a copy of ``traced``, cut the result into segments, let their backends build them.
 
     ``started`` is when the work on it began (`time.perf_counter`), if that was earlier. ``packed``: rows will be sorted
-    by falling length.
+    by falling length. ``labels``: what callers call inputs, where that is not the graph's name.
     """
     started = time.perf_counter() if started is None else started
     graph = traced.clone()
@@ -180,7 +212,7 @@ def build_program(traced: Graph, options: Options, started: float | None = None,
         report.kernels.append(KernelReport(part.backend, _summary(part), time.perf_counter() - start,
                                            kernels[-1].artifacts))
     report.seconds = time.perf_counter() - started
-    return Program(graph, segments, kernels, report, InputPlan(traced))
+    return Program(graph, segments, kernels, report, InputPlan(traced, labels))
 
 
 def _as_it_is(graph: Graph, variant: Variant) -> Graph:
@@ -192,8 +224,8 @@ def _as_it_is(graph: Graph, variant: Variant) -> Graph:
     return graph
 
 
-def _source(model: object, inputs: Inputs, example_inputs: Sequence[Any] | None, params: Any = None) -> tuple[
-        Layer | Graph, Input | Sequence[Input] | None]:
+def _source(model: object, inputs: Inputs, example_inputs: Any, params: Any = None,
+            example_kwargs: Mapping[str, Any] | None = None) -> tuple[Layer | Graph, Input | Sequence[Input] | None]:
     """What to compile, a layer or a graph, and the inputs to trace a layer with (None: it has its own)."""
     if params is not None and frontend_of(model) != "mxnet":
         raise CompileError("params= is for an MXNet symbol, whose file has no weights")
@@ -208,7 +240,7 @@ def _source(model: object, inputs: Inputs, example_inputs: Sequence[Any] | None,
     elif isinstance(model, str | Path) and Path(model).suffix == ".rg":
         graph = read(model)
     else:
-        return load(model, inputs, example_inputs, params), None
+        return load(model, inputs, example_inputs, params, example_kwargs), None
     if inputs is not None:
         raise CompileError(f"graph {graph.name!r} has its inputs already; leave inputs= out")
     check(graph)  # a trace is well typed by construction, somebody's graph need not be

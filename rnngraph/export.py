@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rnngraph.errors import ExportError
-from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue
+from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue, foreign_names
 from rnngraph.frontends.load import Inputs, load
 from rnngraph.frontends.to_onnx import to_model
 from rnngraph.ir import Graph, parse, verify
@@ -50,7 +50,7 @@ def to_onnx(model: object, path: str | Path | None = None, inputs: Inputs = None
             source = read(model)
         else:
             source = load(model, inputs, example_inputs, params)
-    names = (source.names.inputs, source.names.outputs) if isinstance(source, ImportedModel) else ({}, {})
+    names = foreign_names(source)
     if isinstance(source, Layer):
         graph = _traced(source, inputs, lengths=lengths, initial_state=initial_state, mask=mask)
     else:

@@ -12,6 +12,7 @@ from rnngraph.errors import ImportModelError, RnngraphError
 from rnngraph.ir import Array, Dim, Graph, dims
 from rnngraph.nn import Input, Layer
 from rnngraph.nn.context import Options, Trace, activate
+from rnngraph.nn.model import LayerGroup
 from rnngraph.nn.tensor import Tensor, Traced
 
 
@@ -45,15 +46,12 @@ class NeedsEqual(Undecided):
 
 
 def expect_equal(a: Dim, b: Dim, message: str) -> None:
-    """`NeedsEqual` where two sizes may be equal, `NeedsSize` where that cannot be said for all sizes at once,
-    ImportModelError where they are not equal."""
+    """`NeedsEqual` where two sizes may be equal, ImportModelError where they are not."""
     if a == b:
         return
     for symbol, size in ((b, a), (a, b)):
         if dims.is_symbol(symbol) and str(symbol) not in dims.symbols_of(size):
             raise NeedsEqual(str(symbol), size, message)
-    if isinstance(dims.sub(a, b), str):  # two sizes that are a number apart never meet
-        raise NeedsSize(sorted(dims.symbols_of(a) | dims.symbols_of(b)), message)
     raise ImportModelError(message)
 
 
@@ -82,6 +80,7 @@ class ImportedModel(Layer, ABC):
         self.inputs = list(inputs)
         self.output_names = tuple(output_names)
         self.names = names or Names()
+        self.packed_outputs: frozenset[str] = frozenset()  # those that come packed where inputs do
 
     def scope_name(self) -> str:
         """The name that a model around it gave; alone, ops carry the names of the foreign nodes only."""
@@ -95,9 +94,21 @@ class ImportedModel(Layer, ABC):
     def call(self, *inputs: Tensor) -> Any:
         """The outputs, emitted into the active trace."""
 
-    def arrays(self, example_inputs: Sequence[Any]) -> list[Any]:
-        """Example inputs, as the caller gives them, as one array for each of `inputs`."""
-        return list(example_inputs)
+    def arrays(self, example_inputs: Any) -> Any:
+        """Example inputs, as the caller gives them: arrays by place or by name."""
+        return example_inputs
+
+    def no_rows(self, what: str) -> str:
+        """Why a call cannot give ``lengths`` or a ``mask``, and what can be done."""
+        own = [f"{self.names.inputs.get(x.name, x.name)!r} ({x.type})" for x in self.inputs
+               if x.dtype.kind != "float" and x.rank == (1 if what == "lengths" else 2)]
+        inputs = f"give {' or '.join(own)} with the others" if own else \
+            f"this one has none, so that every row runs all its steps; {self.without_rows()}"
+        return f"{what}= is for layers of rnngraph.nn; a model from elsewhere takes them as inputs of its own: {inputs}"
+
+    def without_rows(self) -> str:
+        """What to do where no input of the model says where rows end."""
+        return "cut the padding and call rows of one length together, or export the model with such an input"
 
     def origins(self) -> Mapping[str, str]:
         """The op of each foreign node (LSTM, Loop, ...), by the name that the graph's ops carry as their layer."""
@@ -124,6 +135,13 @@ class ImportedModel(Layer, ABC):
                 pass  # what must be known first is asked for when the model is compiled
             break
         return model
+
+
+def foreign_names(model: object) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """The names in the file of a model's inputs and of its outputs, by those in the graph, where they differ."""
+    if isinstance(model, ImportedModel):
+        return model.names.inputs, model.names.outputs
+    return model.foreign if isinstance(model, LayerGroup) else ({}, {})
 
 
 def identifiers(names: Iterable[str], prefix: str = "v") -> dict[str, str]:

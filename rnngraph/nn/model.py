@@ -16,7 +16,12 @@ from rnngraph.weights import HasRecurrentWeights, RecurrentWeights
 
 
 class LayerGroup(Layer):
-    """What Sequential and Model share: named layers."""
+    """What Sequential and Model share: named layers.
+
+    foreign  of a model read from a file, its names of inputs and of outputs by those here, where the two differ
+    """
+
+    foreign: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
 
     def pass_mask(self, inputs: Sequence[Tensor], result: Any) -> None:
         """Nothing to do: the layers within have."""

@@ -14,6 +14,14 @@ from rnngraph.nn.symbol import Input
 from rnngraph.nn.tensor import Tensor, Traced
 
 
+class NoRecurrence(TraceError):
+    """Lengths or a mask are asked for, ``what``, and no recurrence of the model takes them."""
+
+    def __init__(self, what: str, why: str) -> None:
+        self.what = what
+        super().__init__(f"trace: {what}=True, but the model has no {why}")
+
+
 def trace(model: Layer, inputs: Input | Sequence[Input] | None = None, *, lengths: bool = False,
           initial_state: bool = False, mask: bool = False, training: bool = False, seed: int = 0) -> Graph:
     """The IR graph of a model: primitive ops, time as scans, batch and time as symbolic as the inputs say.
@@ -58,9 +66,9 @@ def traced(model: Layer, inputs: Input | Sequence[Input] | None, options: Option
         tensors = [Traced(run, graph.add_input(x.type, x.name)) for x in given]
         result = model.run(*tensors) if isinstance(model, LayerGroup) or not tensors else model(*tensors)
         if options.lengths and run.lengths is None:
-            raise TraceError("trace: lengths=True, but the model has no recurrent layer")
+            raise NoRecurrence("lengths", "recurrent layer")
         if options.mask and run.mask is None:
-            raise TraceError("trace: mask=True, but the model has no recurrent layer without a mask of its own")
+            raise NoRecurrence("mask", "recurrent layer without a mask of its own")
         outputs = _outputs(result, model.output_names)
         if options.stateful:
             outputs = {**outputs, **run.kept}

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from rnngraph.data.packing import PackedSequence
 from rnngraph.errors import InputError
-from rnngraph.ir import Array, Dims, Graph, TensorType, bind_dims
+from rnngraph.ir import BF16, Array, Dims, Graph, TensorType, bind_dims
 from rnngraph.ir.bounds import Bound, integer_bounds
 from rnngraph.ir.dims import evaluate, is_symbol, symbols_of
+from rnngraph.ir.opdef import round_bf16
+from rnngraph.runtime.foreign import plain
 
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One input of a compiled graph: its type, and the range that its integers must keep to."""
+    """One input of a compiled graph: its type, the range that its integers must keep to, and what callers call it."""
 
     name: str
     type: TensorType
     bounds: tuple[Bound, ...] = ()
+    label: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The name in messages: of an imported model that of the file."""
+        return repr(self.label or self.name)
 
     def array(self, given: object) -> Array:
         """``given`` as an aligned array of this input's dtype and native byte order; strides are kept.
@@ -32,12 +41,18 @@ class InputSpec:
         if type(given) is np.ndarray and given.dtype == want and given.flags.aligned:
             return given
         if isinstance(given, np.ma.MaskedArray):
-            raise InputError(f"input {self.name!r}: expected {self.type}, got a masked array, whose mask would be "
+            raise InputError(f"input {self.shown}: expected {self.type}, got a masked array, whose mask would be "
                              "lost; fill it first (x.filled(value)), and give lengths= for padded rows")
+        if isinstance(given, Mapping):
+            raise InputError(f"input {self.shown}: expected {self.type}, got a mapping with the keys {list(given)}: "
+                             "inputs by name go to model.run({...}), or as model(**{...})")
+        if isinstance(given, PackedSequence):
+            raise InputError(f"input {self.shown}: expected {self.type}, got a PackedSequence, and this model takes "
+                             "none: rnngraph.data.pad_packed_sequence pads it")
         try:
-            array = np.asarray(given)
+            array = np.asarray(plain(given))
         except (ValueError, TypeError, RuntimeError) as e:  # also what a foreign __array__ raises
-            raise InputError(f"input {self.name!r}: expected {self.type}, "
+            raise InputError(f"input {self.shown}: expected {self.type}, "
                              f"got something that is no array: {e}") from e
         if array.dtype.newbyteorder("=") == want:
             return array if array.dtype.isnative and array.flags.aligned else array.astype(want, order="C")
@@ -49,13 +64,14 @@ class InputSpec:
             return self._narrow(array, want)
         if self.type.dtype.kind == "bool" and array.dtype.kind in "iu" and not ((array < 0) | (array > 1)).any():
             return array.astype(want)
-        raise InputError(f"input {self.name!r}: expected {self.type}, got dtype {array.dtype}; "
-                         f"convert it first: {self.name}.astype(numpy.{want.name})")
+        name = self.label or self.name
+        raise InputError(f"input {name!r}: expected {self.type}, got dtype {array.dtype}; convert it first: "
+                         f"{name if name.isidentifier() else 'array'}.astype(numpy.{want.name})")
 
     def _narrow(self, array: Array, want: np.dtype[Any]) -> Array:
         info = np.iinfo(want)
         if array.size and (int(array.min()) < info.min or int(array.max()) > info.max):
-            raise InputError(f"input {self.name!r}: expected {self.type}, got {array.dtype} values up to "
+            raise InputError(f"input {self.shown}: expected {self.type}, got {array.dtype} values up to "
                              f"{array.max()} that do not fit {want.name}")
         return array.astype(want)
 
@@ -69,20 +85,34 @@ class InputSpec:
             if low < lowest or high > highest:
                 what = "the number of steps" if bound.kind == "lengths" else "the table's last row"
                 where = f" (layer {bound.layer!r})" if bound.layer else ""
-                raise InputError(f"input {self.name!r}: values must be in {lowest}..{highest}, {what}{where}; "
+                raise InputError(f"input {self.shown}: values must be in {lowest}..{highest}, {what}{where}; "
                                  f"got {low}..{high}")
             if bound.kind == "longest" and high < highest:
-                raise InputError(f"input {self.name!r}: the longest row must have all {highest} steps, got {high}: "
+                raise InputError(f"input {self.shown}: the longest row must have all {highest} steps, got {high}: "
                                  f"pad_packed_sequence cuts at the longest row; give sequences of {high} steps, or "
                                  "total_length= to pad_packed_sequence")
 
 
-class InputPlan:
-    """The inputs of one graph, and how their shapes bind its symbols."""
+class RoundedSpec(InputSpec):
+    """An input of bf16: numpy has none, so that it is given as float32, and rounded here."""
 
-    def __init__(self, graph: Graph) -> None:
+    __slots__ = ()
+
+    def array(self, given: object) -> Array:
+        return round_bf16(InputSpec.array(self, given))
+
+
+def spec_of(name: str, type: TensorType, bounds: tuple[Bound, ...] = (), label: str = "") -> InputSpec:
+    """The spec of an input."""
+    return (RoundedSpec if type.dtype is BF16 else InputSpec)(name, type, bounds, label)
+
+
+class InputPlan:
+    """The inputs of one graph, and how their shapes bind its symbols; ``labels`` are the callers' names for them."""
+
+    def __init__(self, graph: Graph, labels: Mapping[str, str] | None = None) -> None:
         longest = {n: (Bound("longest", d),) for n, d in graph.longest.items()}
-        self.specs = tuple(InputSpec(n, v.type, (*integer_bounds(v), *longest.get(n, ())))
+        self.specs = tuple(spec_of(n, v.type, (*integer_bounds(v), *longest.get(n, ())), (labels or {}).get(n, ""))
                            for n, v in zip(graph.input_names, graph.inputs, strict=True))
         self.bounded = tuple(i for i, s in enumerate(self.specs) if s.bounds)
         self.computed = tuple({d: None for s in self.specs for d in s.type.shape
@@ -111,5 +141,5 @@ class InputPlan:
 
     def _say(self, arrays: Sequence[Array]) -> Dims:
         """Say exactly what is wrong with the sizes, the slow way."""
-        return bind_dims({s.name: s.type for s in self.specs},
-                         {s.name: a for s, a in zip(self.specs, arrays, strict=True)})
+        return bind_dims({s.label or s.name: s.type for s in self.specs},
+                         {s.label or s.name: a for s, a in zip(self.specs, arrays, strict=True)})

@@ -13,6 +13,7 @@ from rnngraph.data.packing import PackedSequence
 from rnngraph.errors import InputError
 from rnngraph.ir import Array
 from rnngraph.report import Report
+from rnngraph.runtime.foreign import PLAIN, all_plain
 from rnngraph.runtime.packed import Packing
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.session import Session
@@ -162,20 +163,30 @@ class CompiledModel:
         only one. A call of a model with stateful layers starts from the states that the last one left, except for
         those given.
 
-        A `rnngraph.data.PackedSequence` may stand for an input [batch, time, ...] (all with one packing): then
-        outputs that are sequences are packed likewise, all else that has a row per sequence comes and goes in their
-        order, and no step of a recurrence past a sequence's end is run. Raises InputError before anything runs when an
-        input does not fit.
+        A `rnngraph.data.PackedSequence`, or PyTorch's, may stand for an input [batch, time, ...] (all with one
+        packing): then outputs that are sequences are packed likewise (of a PyTorch module those that it packs), all
+        else that has a row per sequence comes and goes in their order, and no step of a recurrence past a sequence's
+        end is run. Tensors of PyTorch are arrays here. Raises InputError before anything runs when an input does not
+        fit.
         """
         program = self._program
         plain = lengths is None and initial_state is None and mask is None and self._kept is None
         if plain and named:
             arrays, named = self._placed(arrays, named)
-        if plain and not named and len(arrays) == len(program.input_names) and PackedSequence not in map(type, arrays):
+        if not PLAIN.issuperset(map(type, arrays)):
+            arrays = all_plain(arrays)
+            plain = plain and PackedSequence not in map(type, arrays)
+        if plain and not named and len(arrays) == len(program.input_names):
             outputs = program.run(arrays)
         else:
             outputs = self._run_named(self._by_name(arrays, named), {"lengths": lengths, "mask": mask}, initial_state)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def prepare(self, *arrays: object, **named: object) -> None:
+        """Check inputs as a call does, and compile what it would; nothing is run."""
+        values = self._by_name(arrays, named)
+        self._expect_all(values)
+        self.program.plan.bind([values[n] for n in self.program.input_names])
 
     def run(self, inputs: Mapping[str, object]) -> dict[str, Array]:
         """Arrays by name in, arrays by name out. "lengths" or "mask", and states (``layer.h0``), may be among them.
@@ -187,7 +198,7 @@ class CompiledModel:
         """
         if not isinstance(inputs, Mapping) or not all(isinstance(n, str) for n in inputs):
             raise InputError(f"run takes a mapping from input names to arrays, got {_kind(inputs)}")
-        inputs = {self._own.get(n, n): a for n, a in inputs.items()}
+        inputs = {self._own.get(n, n): a for n, a in zip(inputs, all_plain(inputs.values()), strict=True)}
         own = {n: a for n, a in inputs.items() if n in self.program.input_names}
         rows = {n: inputs.get(n) if n not in own else None for n in ("lengths", "mask")}
         state = {n: a for n, a in inputs.items() if n not in own and n not in rows}
@@ -207,9 +218,9 @@ class CompiledModel:
     def _by_name(self, arrays: Sequence[object], named: Mapping[str, object]) -> dict[str, object]:
         names = self.program.input_names
         if len(arrays) > len(names):
-            raise InputError(f"expected {len(names)} input(s) {list(names)}, got {len(arrays)} arrays")
-        values = dict(zip(names, arrays, strict=False))
-        for given, array in named.items():
+            raise InputError(f"expected {len(names)} input(s) {list(self.input_names)}, got {len(arrays)} arrays")
+        values = dict(zip(names, all_plain(arrays), strict=False))
+        for given, array in zip(named, all_plain(named.values()), strict=True):
             name = self._own.get(given, given)
             if name not in names:
                 raise InputError(f"unknown input {given!r}; the model takes {list(self.input_names)}")
@@ -226,8 +237,7 @@ class CompiledModel:
             return self._run_packed(packing, values, rows, state)
         own = {n: a for n, a in rows.items() if n in self.program.input_names}  # of a graph that already has the input
         values, rows = {**values, **own}, {n: a for n, a in rows.items() if n not in own}
-        if missing := [n for n in self.program.input_names if n not in values]:
-            raise InputError(f"missing input(s) {missing}; the model takes {list(self.input_names)}")
+        self._expect_all(values)
         program = self.variant(lengths="lengths" in rows, initial_state=state is not None, mask="mask" in rows,
                                stateful=self._kept is not None)
         values = {**values, **rows}
@@ -238,14 +248,18 @@ class CompiledModel:
         values = {**values, **zero_states(program, values)}
         return program.run([values[n] for n in program.input_names])
 
+    def _expect_all(self, values: Mapping[str, object]) -> None:
+        names = dict(zip(self.program.input_names, self.input_names, strict=True))
+        if missing := [label for n, label in names.items() if n not in values]:
+            raise InputError(f"missing input(s) {missing}; the model takes {list(names.values())}")
+
     def _run_packed(self, packing: Packing, values: Mapping[str, object], rows: Mapping[str, object],
                     state: State | None) -> list[Any]:
         if rows or self._kept is not None:
             what = ", ".join(f"{n}=" for n in rows) or "layers that keep their states (stateful=True)"
             raise InputError(f"expected packed input alone, got {what}; a packing says the lengths, and its rows are "
                              "those of one call")
-        if missing := [n for n in self.program.input_names if n not in values and n != "lengths"]:
-            raise InputError(f"missing input(s) {missing}; the model takes {list(self.input_names)}")
+        self._expect_all({"lengths": None, **values})
         own = "lengths" in self.program.input_names  # a graph that was traced with them
         program = self.variant(lengths=not own, packed=not own, initial_state=state is not None)
         if state is not None:
@@ -256,6 +270,9 @@ class CompiledModel:
 
     def _states(self, program: Program, values: Mapping[str, object], state: State) -> dict[str, object]:
         specs = {s.name: s for s in program.plan.specs if s.name not in values}
+        if not specs:
+            raise InputError("initial_state: no recurrence of this model takes its states from a call; states that are "
+                             f"inputs of the model are given with the others: {list(self.input_names)}")
         if not isinstance(state, Mapping):
             if not isinstance(state, list | tuple | np.ndarray):
                 raise InputError(f"initial_state: expected arrays for {list(specs)}, by name or in order, "

@@ -76,8 +76,10 @@ class Packing:
         batch, steps = self.layout(program)
         there = np.arange(len(self.like.batch_sizes))[:, None] < self.like.lengths
         results: list[Any] = []
-        for value, array in zip(program.graph.outputs, outputs, strict=True):
-            if value.shape[:2] in ((batch, steps), (steps, batch)):
+        named = zip(program.output_names, program.graph.outputs, outputs, strict=True)
+        for name, value, array in named:
+            wanted = program.packed_outputs is None or name in program.packed_outputs
+            if wanted and value.shape[:2] in ((batch, steps), (steps, batch)):
                 timed = array.swapaxes(0, 1) if value.shape[:2] == (batch, steps) else array
                 results.append(PackedSequence(timed[: len(there)][there], *self.like[1:]))
             elif self.like.unsorted_indices is not None and (axis := _row_axis(value.shape, batch)) is not None:

@@ -48,6 +48,7 @@ class Program:
         self.report = report
         self.stream: StreamPlan | None = None  # how to call it step by step, if that is what it is for
         self.kept: tuple[str, ...] = ()  # the states of stateful layers, by the names of their outputs
+        self.packed_outputs: frozenset[str] | None = None  # those that come packed for packed inputs; None: sequences
         self.plan = plan or InputPlan(graph)  # of the traced graph, whose layers are the user's
         self.expressions = tuple(dict.fromkeys((*self.plan.computed, *expressions(graph))))
         self.computed_shapes = tuple(d for d in computed_shapes(graph) if d in self.expressions)

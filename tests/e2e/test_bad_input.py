@@ -67,7 +67,8 @@ class Broken:
     (np.ma.masked_array(X, X > 0), "got a masked array, whose mask would be lost; fill it first"),
     ([[1.0], [2.0, 3.0]], "got something that is no array"),
     (Broken(), "got something that is no array: no data"),
-    (None, "got dtype object"), ({"x": X}, "got dtype object"), ("text", "got dtype <U4"),
+    (None, "got dtype object"), ("text", "got dtype <U4"),
+    ({"x": X}, "got a mapping with the keys ['x']: inputs by name go to model.run"),
 ], ids=lambda v: v[:24] if isinstance(v, str) else "")
 def test_arrays_that_do_not_fit(model: CompiledModel, given: object, got: str) -> None:
     with raises(InputError, "input 'x': expected f32[batch,time,5]") as e:

@@ -48,29 +48,6 @@ def test_slices_of_a_symbolic_axis(start: int, end: int, step: int) -> None:
         np.testing.assert_array_equal(compiled(x), runtime(made, {"x": x})[0])
 
 
-def test_open_dims_without_a_name() -> None:
-    """Paddle's exporter writes -1 and "?": each is a size of its own."""
-    made = model([helper.make_node("Relu", ["x"], ["y"])], [info("x", (-1, "?", "?"))], [info("y", (-1, "?", "?"))])
-    compiled = rg.compile(made)
-    for x in (X, X[:1, :2]):
-        np.testing.assert_array_equal(compiled(x), np.maximum(x, 0))
-    with pytest.raises(ImportModelError, match=r"'x': a dim must be >= 0, or -1 for an open one, got -2"):
-        rg.compile(model([helper.make_node("Relu", ["x"], ["y"])], [info("x", (-2,))], ["y"]))
-
-
-def test_sizes_that_are_equal_for_some_sizes_alone() -> None:
-    """Paddle's recognisers pool the height away: each height makes a program, or is refused."""
-    nodes = [helper.make_node("MaxPool", ["x"], ["p"], kernel_shape=[2], strides=[2]),
-             helper.make_node("Concat", ["p", "w"], ["y"], axis=0)]
-    made = model(nodes, [info("x", (3, 1, "height"))], ["y"], {"w": X[:, :1, :2]})
-    compiled = rg.compile(made)
-    for size in (4, 5):
-        x = X[:, :1, :size]
-        np.testing.assert_array_equal(compiled(x), runtime(made, {"x": x})[0])
-    with pytest.raises(ImportModelError, match="operands must agree in dim 2, got"):
-        compiled(X[:, :1, :8])
-
-
 def test_a_shape_that_is_an_input_makes_a_program_for_each_value() -> None:
     made = model([helper.make_node("Reshape", ["x", "shape"], ["y"])],
                  [info("x", (3, 5, 8)), info("shape", (2,), "i64")], [info("y", (None, None))])
@@ -81,8 +58,8 @@ def test_a_shape_that_is_an_input_makes_a_program_for_each_value() -> None:
         np.testing.assert_array_equal(compiled(X, given), expected)
         np.testing.assert_array_equal(compiled.run({"x": X, "shape": given})["y"], expected)
     assert compiled.input_names == ("x", "shape")
-    assert "a program is compiled for each the value of 'shape'" in compiled.explain()
-    with pytest.raises(ImportModelError, match="Reshape"):
+    assert "one program is compiled for each value of input 'shape'" in compiled.explain()
+    with pytest.raises(InputError, match=r"the inputs do not fit the model .'shape' is \[7, 7\]\): .*Reshape"):
         compiled(X, np.array([7, 7]))
 
 
@@ -125,17 +102,12 @@ def test_nodes_out_of_order_and_cycles() -> None:
         rg.compile(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
 
 
-def with_external_data(folder: Path) -> Path:
-    """The folder, with m.onnx, whose one weight (X[0, 0], added to x) stands in w.bin."""
-    folder.mkdir()
+def test_external_data_stays_in_its_folder(tmp_path: Path) -> None:
+    inside = tmp_path / "model"
+    inside.mkdir()
     made = model([helper.make_node("Add", ["x", "w"], ["y"])], [info("x", (2, 8))], [info("y", (2, 8))],
                  {"w": X[0, 0]})
-    onnx.save(made, folder / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
-    return folder
-
-
-def test_external_data_stays_in_its_folder(tmp_path: Path) -> None:
-    inside = with_external_data(tmp_path / "model")
+    onnx.save(made, inside / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
     x = X[0, :2]
     np.testing.assert_array_equal(rg.compile(inside / "m.onnx")(x), x + X[0, 0])
     (tmp_path / "w.bin").write_bytes((inside / "w.bin").read_bytes())
@@ -172,7 +144,7 @@ def test_a_reshape_by_an_input_of_an_open_size() -> None:
     for shape in ((85, -1), (-1, 4), (17, -1)):
         (expected,) = runtime(made, {"x": x, "s": np.array(shape)})
         np.testing.assert_allclose(compiled(x, np.array(shape)), expected, rtol=0, atol=1e-6)
-    with pytest.raises(ImportModelError, match="Reshape"):
+    with pytest.raises(InputError, match=r"'s' is \[85, -1\], n is 339.*Reshape"):
         compiled(x[:339], np.array([85, -1]))
 
 
@@ -201,7 +173,11 @@ def test_threads_share_a_model_of_many_programs() -> None:
 
 
 def test_external_data_behind_a_link_is_outside(tmp_path: Path) -> None:
-    inside = with_external_data(tmp_path / "model")
+    inside = tmp_path / "model"
+    inside.mkdir()
+    made = model([helper.make_node("Add", ["x", "w"], ["y"])], [info("x", (2, 8))], [info("y", (2, 8))],
+                 {"w": X[0, 0]})
+    onnx.save(made, inside / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
     (inside / "w.bin").rename(tmp_path / "w.bin")
     (inside / "w.bin").symlink_to(tmp_path / "w.bin")
     with pytest.raises(ImportModelError, match="must stand in a file in the model's folder"):

@@ -66,6 +66,48 @@ def test_inputs_by_name() -> None:
     close(got, module(words(2, 5), scale=torch.tensor([3.0]))["scores"])
 
 
+@pytest.mark.parametrize("arguments", [
+    {"example_inputs": {"words": words(2, 5), "scale": draw(1)}},
+    {"example_inputs": {"scale": draw(1).numpy(), "words": words(2, 5).numpy()}},
+    {"example_inputs": (words(2, 5),), "example_kwargs": {"scale": draw(1)}},
+    {"example_kwargs": {"words": words(2, 5), "scale": draw(1)}},
+])
+def test_example_inputs_by_name(arguments: dict[str, Any]) -> None:
+    module = Net().eval()
+    compiled = rg.compile(module, **arguments)
+    assert set(compiled.input_names) == {"words", "scale"}
+    close(compiled(words=words(3, 4), scale=draw(1, seed=1))[0], module(words(3, 4), scale=draw(1, seed=1))["scores"])
+
+
+def test_example_inputs_nested_by_name() -> None:
+    module = nn.LSTM(4, 6).eval()
+    compiled = rg.compile(module, example_inputs={"input": draw(5, 2, 4), "hx": (draw(1, 2, 6), draw(1, 2, 6))})
+    assert compiled.input_names == ("input", "hx_0", "hx_1")
+    same(compiled, module, draw(7, 3, 4), (draw(1, 3, 6), draw(1, 3, 6, seed=2)))
+
+
+def test_one_tensor_is_an_example() -> None:
+    same(rg.compile(nn.Linear(4, 4).eval(), example_inputs=draw(2, 4)), nn.Linear(4, 4).eval(), draw(3, 4)[:0])
+
+
+def test_a_module_with_buffers_is_left_alone_where_the_example_does_not_fit() -> None:
+    class Counter(nn.Linear):
+        count: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__(4, 4)
+            self.register_buffer("count", torch.zeros(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.count.add_(1.0)
+            return super().forward(x)
+
+    module = Counter().eval()
+    with pytest.raises(InputError, match="do not fit Counter"):
+        rg.compile(module, example_inputs=(draw(2, 5),))
+    assert module.count == 0
+
+
 def test_exported_program() -> None:
     module = nn.Sequential(nn.Linear(4, 6), nn.Tanh()).eval()
     program = torch.export.export(module, (draw(2, 4),), dynamic_shapes=({0: torch.export.Dim("rows")},))
@@ -171,14 +213,17 @@ def test_state_kept_in_buffers_is_refused() -> None:
         rg.compile(Counter().eval(), example_inputs=(draw(2, 4),))
 
 
-@pytest.mark.parametrize(("arguments", "match"), [
-    ({}, "give example_inputs"),
-    ({"example_inputs": (draw(2, 4), draw(2, 4))}, r"example_inputs do not fit Linear.forward\(input"),
-    ({"example_inputs": (draw(2, 5),)}, "torch.export refuses Linear"),
-    ({"example_inputs": (draw(2, 4),), "inputs": rg.Input((2, 4))}, "leave inputs= out"),
+@pytest.mark.parametrize(("arguments", "error", "match"), [
+    ({}, ImportModelError, "give example_inputs"),
+    ({"example_inputs": (draw(2, 4), draw(2, 4))}, InputError, r"example_inputs do not fit Linear.forward\(input"),
+    ({"example_inputs": (draw(2, 5),)}, InputError, "do not fit Linear, which raises, called with them, RuntimeError"),
+    ({"example_inputs": {"inputs": draw(2, 4)}}, InputError, r"example_inputs do not fit Linear.forward\(input"),
+    ({"example_inputs": {0: draw(2, 4)}}, InputError, r"got the keys \[0\]; a mapping that is itself an argument"),
+    ({"example_inputs": {"input": draw(2, 4)}, "example_kwargs": {"input": draw(2, 4)}}, InputError, "both give"),
+    ({"example_inputs": (draw(2, 4),), "inputs": rg.Input((2, 4))}, ImportModelError, "leave inputs= out"),
 ])
-def test_wrong_arguments(arguments: dict[str, Any], match: str) -> None:
-    with pytest.raises(ImportModelError, match=match):
+def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
         rg.compile(nn.Linear(4, 4).eval(), **arguments)
 
 

@@ -146,3 +146,43 @@ def test_lengths_that_are_computed() -> None:
     mask = torch.arange(7)[None] < torch.tensor([7, 5, 2])[:, None]
     with pytest.warns(UserWarning, match="is taken to give all time steps"):
         check(Counted(nn.GRU, True, False), [batch([7, 5, 2], True)[0], mask])
+
+
+class Tail(nn.Module):
+    """Packed sequences in and out, and a plain sequence beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(4, 6, bidirectional=True)
+
+    def forward(self, seqs: PackedSequence, scale: torch.Tensor, **more: PackedSequence) -> Any:
+        y, h = self.rnn(seqs)
+        for other in more.values():
+            y = PackedSequence(y.data + other.data, *y[1:])
+        padded, _ = pad_packed_sequence(y, batch_first=True)
+        return {"packed": y, "padded": padded * scale, "last": h}
+
+
+@pytest.mark.parametrize("order", [[5, 4, 2], [2, 5, 4], [3]])
+def test_what_pytorch_packs_is_given_as_it_is(order: list[int]) -> None:
+    """Where the module gives tensors there are tensors; where it gives packed sequences, packed ones."""
+    module = Tail().eval()
+    pair = {"seqs": pack_sequence([draw(4, 4), draw(2, 4)]), "scale": draw(1)}
+    compiled = rg.compile(module, example_inputs={**pair, "third": pack_sequence([draw(4, 1), draw(2, 1)])})
+    assert compiled.input_names == ("seqs", "scale", "third")
+    packed, more = (pack_sequence([draw(n, size, seed=n) for n in order], enforce_sorted=False) for size in (4, 1))
+    with torch.no_grad():
+        want = module(packed, draw(1), third=more)
+    got = compiled.run({"seqs": packed, "scale": draw(1), "third": more})
+    assert isinstance(got["packed"], rg.data.PackedSequence)
+    close(got["packed"].data, want["packed"].data)
+    close(got["padded"], want["padded"])
+    close(got["last"], want["last"])
+    y, *_ = compiled(packed, draw(1), third=more)
+    np.testing.assert_array_equal(y.data, got["packed"].data)
+
+
+def test_a_module_with_packed_inputs_keeps_its_names() -> None:
+    layer = rg.from_torch(Tail().eval(), (pack_sequence([draw(4, 4)]), draw(1)))
+    assert [x.name for x in layer.inputs] == ["seqs", "scale"]
+    assert {n.rpartition(".")[0] for n in layer.weights} == {"rnn"}

@@ -12,9 +12,9 @@ from rnngraph.frontends.imported import identifiers
 from rnngraph.frontends.keras import operations, recurrent, simple
 from rnngraph.frontends.keras.config import Config, layers_of, policy_name
 from rnngraph.frontends.keras.names import Counter, identifier, snake_case
-from rnngraph.frontends.keras.nodes import Call, Reference, calls_of, references
+from rnngraph.frontends.keras.nodes import Call, Reference, calls_of, output_names, references
 from rnngraph.frontends.keras.variables import Made, Variables, inside
-from rnngraph.ir import Dim
+from rnngraph.ir import Dim, Shape
 from rnngraph.nn import Input, Layer
 from rnngraph.nn.merge_layers import Merge
 from rnngraph.nn.tensor import Tensor
@@ -50,7 +50,7 @@ class Builder:
     keras: int
     shapes: Callable[[str], list[tuple[int, ...]]]
     custom: Mapping[str, Callable[[Mapping[str, Any]], Layer]] = field(default_factory=dict)
-    given: Mapping[str | int, Input] = field(default_factory=dict)
+    given: Mapping[str | int, Input | Shape] = field(default_factory=dict)
     shared: bool = False
 
     def outermost(self, entry: Any) -> tuple[nn.Model | nn.Sequential, list[Part]]:
@@ -127,6 +127,7 @@ class Builder:
     def _sequential(self, c: Config, top: bool = False) -> tuple[nn.Sequential, list[Part]]:
         entries = layers_of(c)
         first: Input | None = None
+        named: dict[str, Input] = {}  # by the name in the file
         parts: list[Part] = []
         count = Counter()
         names = self._names(c, entries)
@@ -134,6 +135,7 @@ class Builder:
             one = self._entry(c, entry, top)
             if one.class_name == "InputLayer":
                 first = self._input(one, 0) if top else None
+                named = {one.name: first} if first is not None else {}
                 continue
             if i == 0 and top:
                 first = self._first(c, one)
@@ -144,15 +146,23 @@ class Builder:
             raise c.fail("a Sequential without layers")
         if top and first is None:
             raise c.fail("the file does not say the input's shape; give it: inputs=rg.Input(('batch', 'time', 8))")
-        if first is not None and isinstance(parts[0].made.layer, nn.Embedding) and not self.given:
+        if first is not None and isinstance(parts[0].made.layer, nn.Embedding) and not self.typed():
             first = Input(first.shape, "i32", first.name)
+            named = dict.fromkeys(named, first)
         layers = [p.made.layer for p in parts]
-        return nn.Sequential(layers if first is None else [first, *layers], name=identifier(c.name)), parts
+        model = nn.Sequential(layers if first is None else [first, *layers], name=identifier(c.name))
+        model.foreign = (_sanitised(named), {})
+        return model, parts
+
+    def typed(self) -> bool:
+        """Whether the caller says the dtype of an input."""
+        return any(isinstance(said, Input) for said in self.given.values())
 
     def _first(self, c: Config, one: Config) -> Input | None:
         """The input of a Sequential that has no InputLayer."""
         if self.given:
-            return next(iter(self.given.values()))
+            said = next(iter(self.given.values()))
+            return said if isinstance(said, Input) else Input(said, "f32")
         shape = one.values.get("batch_input_shape") or one.values.get("batch_shape") or c.get("build_input_shape", None)
         if shape is None:
             return None
@@ -178,7 +188,7 @@ class Builder:
     def _input(self, c: Config, number: int) -> Input:
         """The input of an InputLayer; where its sizes are open they are symbols."""
         found = self.given.get(c.name, self.given.get(number))
-        if found is not None:
+        if isinstance(found, Input):
             return found
         shape = c.get("batch_shape", c.get("batch_input_shape", None))
         if shape is None and c.has("input_shape"):
@@ -193,7 +203,7 @@ class Builder:
         own = "" if self.shared or number == 0 else str(number)
         symbols = ("batch", f"time{own}", *(f"d{i}{'_' + own if own else ''}" for i in range(2, 16)))
         dims: tuple[Dim, ...] = tuple(symbols[i] if d is None else d for i, d in enumerate(shape))
-        return Input(dims, DTYPES[dtype], identifier(c.name) or f"x{number}")
+        return Input(dims if found is None else found, DTYPES[dtype], identifier(c.name) or f"x{number}")
 
     def _functional(self, c: Config, top: bool = False) -> tuple[nn.Model, list[Part]]:
         graph = _Graph(self, c, top)
@@ -202,9 +212,16 @@ class Builder:
         graph.count([*wanted, *(r for *_, call in graph.calls for r in call.references())])
         graph.run()
         model = nn.Model(inputs, [graph.find(r) for r in wanted], name=identifier(c.name))
-        model.output_names = list(identifiers([f"{r.layer}:{i}" if [w.layer for w in wanted].count(r.layer) > 1
-                                               else r.layer for i, r in enumerate(wanted)], "y").values())
+        outputs = identifiers(output_names(c, wanted), "y")
+        model.output_names = list(outputs.values())
+        if top:
+            model.foreign = (_sanitised(graph.inputs), {own: n for n, own in outputs.items() if own != n})
         return model, graph.parts
+
+
+def _sanitised(inputs: Mapping[str, Input]) -> dict[str, str]:
+    """The file's names of inputs whose names are made of them."""
+    return {x.name: name for name, x in inputs.items() if x.name == identifier(name) != name}
 
 
 class _Graph:
@@ -231,7 +248,7 @@ class _Graph:
             elif one.class_name == "InputLayer":
                 count.name("input_layer")
                 made = builder._input(one, len(self.inputs))
-                if one.name in indices and not builder.given:
+                if one.name in indices and not builder.typed():
                     made = Input(made.shape, "i32", made.name)
                 self.inputs[one.name] = made
                 self.results[one.name, 0] = [made]

@@ -79,7 +79,12 @@ def _given(config: Any) -> Mapping[str, Any]:
     if isinstance(config, Mapping):
         return config
     if isinstance(config, os.PathLike) or (isinstance(config, str) and "{" not in config):
-        return model_config(Path(config).read_bytes(), f"{os.fspath(config)}")
+        try:
+            return model_config(Path(config).read_bytes(), os.fspath(config))
+        except (OSError, ValueError) as e:  # ValueError: a path with a null byte
+            raise ImportModelError(f"config={os.fspath(config)[:200]!r} is no file that can be read "
+                                   f"({getattr(e, 'strerror', None) or e}); expected the text of model.to_json(), the "
+                                   "path of a .json with it, or a dict") from None
     if isinstance(config, str):
         return model_config(config, "config")
     raise ImportModelError(f"config must be JSON, a path of a .json or a dict, got {type(config).__name__}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rnngraph.frontends.keras.config import Config
-from rnngraph.frontends.nested import found_in, replaced
 from rnngraph.nn.tensor import Tensor
 
 MAX_NESTING = 16
@@ -33,11 +32,31 @@ class Call:
     kwargs: dict[str, Any]
 
     def references(self) -> list[Reference]:
-        return list(found_in(Reference, [self.args, self.kwargs]))
+        return list(_references([self.args, self.kwargs]))
 
     def resolved(self, find: Callable[[Reference], Tensor]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments with tensors."""
-        return replaced(Reference, self.args, find), replaced(Reference, self.kwargs, find)
+        return [_mapped(a, find) for a in self.args], {k: _mapped(v, find) for k, v in self.kwargs.items()}
+
+
+def _references(value: Any) -> Iterator[Reference]:
+    if isinstance(value, Reference):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _references(item)
+    elif isinstance(value, Mapping):
+        yield from _references(list(value.values()))
+
+
+def _mapped(value: Any, find: Callable[[Reference], Tensor]) -> Any:
+    if isinstance(value, Reference):
+        return find(value)
+    if isinstance(value, list | tuple):
+        return [_mapped(v, find) for v in value]
+    if isinstance(value, Mapping):
+        return {k: _mapped(v, find) for k, v in value.items()}
+    return value
 
 
 def calls_of(c: Config) -> list[Call]:
@@ -122,6 +141,15 @@ def _old_value(c: Config, value: Any, depth: int) -> Any:
             return value[2]
         return _reference(c, value)
     return [_old_value(c, v, depth + 1) for v in value] if isinstance(value, list) else value
+
+
+def output_names(c: Config, wanted: Sequence[Reference]) -> list[str]:
+    """What a functional model's outputs are called: the keys of a dict of them, else the layers that give them."""
+    outputs = c.get("output_layers")
+    if isinstance(outputs, Mapping) and len(outputs) == len(wanted):
+        return [str(key) for key in outputs]
+    layers = [r.layer for r in wanted]
+    return [f"{name}_{i}" if layers.count(name) > 1 else name for i, name in enumerate(layers)]
 
 
 def references(c: Config, value: Any) -> list[Reference]:

@@ -138,11 +138,8 @@ def from_mxnet(prefix: str | Path | None = None, epoch: int | None = None, *, sy
 
 
 def _given(inputs: Any) -> dict[str | int, Any]:
-    """What the caller says of inputs, by name or by place; by name it may be a shape alone."""
-    if not isinstance(inputs, Mapping):
-        return {**input_list(inputs)}
-    shapes = {n: s for n, s in inputs.items() if isinstance(s, tuple | list)}
-    return {**shapes, **input_list({n: x for n, x in inputs.items() if n not in shapes})}
+    """What the caller says of inputs, by name or by place: Inputs, or shapes alone."""
+    return {**input_list(inputs)}
 
 
 __all__ = ["MxnetModel", "from_mxnet", "load"]

@@ -10,7 +10,7 @@ import numpy as np
 from rnngraph.errors import ImportModelError, ShapeError
 from rnngraph.frontends.imported import ImportedModel, Names, identifiers
 from rnngraph.frontends.known import Known
-from rnngraph.frontends.load import given_list
+from rnngraph.frontends.load import expected, given_list, is_shape, shaped
 from rnngraph.frontends.onnx.boundary import Parts, elements, flat_outputs, untold
 from rnngraph.frontends.onnx.ops import register
 from rnngraph.frontends.onnx.proto import Graph, ValueInfo
@@ -79,8 +79,10 @@ def load(source: object, inputs: Any = None, example_inputs: Sequence[Any] | Non
         key = info.name if info.name in given else at
         if info.kind == "tensor":
             said = given.get(key)
+            if is_shape(said) and info.dtype in DTYPES:
+                said = shaped(info.name, said, info.dtype, name)
             if said is not None and not isinstance(said, Input):
-                raise ImportModelError(f"input {info.name!r}: expected an Input of inputs=, got {said!r}")
+                raise ImportModelError(f"inputs: {expected(info.name)}, got {said!r}")
             made.append(_input(info, name, said, symbols))
         elif key not in given:
             raise untold(info)

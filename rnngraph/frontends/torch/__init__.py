@@ -12,22 +12,24 @@ if TYPE_CHECKING:
     from rnngraph.frontends.torch.model import TorchModel
 
 
-def from_torch(module: object, example_inputs: Sequence[Any] | None = None, *,
+def from_torch(module: object, example_inputs: Sequence[Any] | Mapping[str, Any] | None = None, *,
                example_kwargs: Mapping[str, Any] | None = None, dynamic_shapes: Any = None) -> TorchModel:
     """The layer that a torch.nn.Module, or a torch.export.ExportedProgram, becomes.
 
     module          any module that torch.export takes; it is exported in evaluation mode. LSTM, GRU and RNN stay whole,
                     with open time, packed sequences included
-    example_inputs  what its forward is called with, positionally; an exported program needs none. A PackedSequence
-                    stands for an input [batch, time, ...] whose lengths each call of the compiled model says
-    example_kwargs  the same by name
+    example_inputs  what its forward is called with, in order, or a dict by the names of its parameters; an exported
+                    program needs none. A PackedSequence stands for an input [batch, time, ...] whose lengths each call
+                    of the compiled model says
+    example_kwargs  those by name, beside others in order
     dynamic_shapes  as torch.export takes them; None leaves every size open that can be
 
     The layer's inputs have the names of forward's parameters, its outputs are y, or y0, y1, ..., or the keys of a dict;
     its weights have the module's names. Dims are "batch" and "time" where recurrent layers tell, else s0, s1, ...
 
     Raises ImportModelError where torch.export refuses the module (with its reason), or where an operator is not
-    supported (all of them, with the modules that call them); MissingExtraError without PyTorch.
+    supported (all of them, with the modules that call them); InputError where the module itself cannot be called with
+    the example inputs; MissingExtraError without PyTorch.
 
     >>> import torch, rnngraph as rg
     >>> module = torch.nn.LSTM(3, 4, batch_first=True).eval()
@@ -43,7 +45,8 @@ def from_torch(module: object, example_inputs: Sequence[Any] | None = None, *,
     return imported(module, example_inputs, example_kwargs, dynamic_shapes)
 
 
-def load(model: object, inputs: Any = None, example_inputs: Sequence[Any] | None = None) -> TorchModel:
+def load(model: object, inputs: Any = None, example_inputs: Any = None,
+         example_kwargs: Mapping[str, Any] | None = None) -> TorchModel:
     """As `from_torch`, for `rnngraph.compile`."""
     if isinstance(model, str | Path):
         raise ImportModelError(
@@ -51,7 +54,7 @@ def load(model: object, inputs: Any = None, example_inputs: Sequence[Any] | None
             "if you trust the file, give compile what torch.export.load returns")
     if inputs is not None:
         raise ImportModelError("a PyTorch module's inputs follow from example_inputs=; leave inputs= out")
-    return from_torch(model, example_inputs)
+    return from_torch(model, example_inputs, example_kwargs=example_kwargs)
 
 
 def _torch() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from torch.export import Dim, ExportedProgram
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils import _pytree as pytree
 
-from rnngraph.errors import ImportModelError
+from rnngraph.errors import ImportModelError, InputError
 from rnngraph.frontends.torch.stand_ins import StandIns, standing_in
 
 _CONFIG: Any = import_module("torch.fx.experimental._config")  # a module that PyTorch gives methods at run time
@@ -27,29 +28,26 @@ def export(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, An
            dynamic_shapes: Any = None) -> ExportedProgram:
     """The exported program of a module; ``dynamic_shapes`` as torch.export's, None to leave open what can be.
 
-    ImportModelError, with PyTorch's reason and what to do, when torch.export refuses the module.
+    ImportModelError, with PyTorch's reason and what to do, when torch.export refuses the module; InputError when the
+    module itself cannot be called with these arguments.
     """
-    if any(isinstance(a, PackedSequence) for a in args):
-        module, args = _packed(module, args)
     args, kwargs = tuple(args), dict(kwargs or {})
-    _named(module, args, kwargs)
-    with _evaluation(module), standing_in(module) as mode:
-        if isinstance(module, TakesPacked):
-            module.mode = mode
-        try:
-            if dynamic_shapes is not None:
-                return _export(module, args, kwargs, dynamic_shapes)
-            return _open(module, args, kwargs)
-        except ImportModelError:
-            raise
-        except Exception as e:  # torch.export lets through whatever a forward and its own layers raise
-            raise ImportModelError(
-                f"torch.export refuses {type(module).__name__}: {_quoted(e)}\nMake its forward exportable (no branches "
-                "or Python numbers that depend on the values of tensors), give rnngraph.compile the part of the module "
-                "that is, or pass a torch.export.ExportedProgram of your own") from e
-        finally:
-            if isinstance(module, TakesPacked):
-                module.mode = None
+    order = {name: at for at, name in enumerate(_named(module, args, kwargs))}
+    kwargs = dict(sorted(kwargs.items(), key=lambda item: order.get(item[0], len(order))))  # as forward has them
+    try:
+        places, (padded, named) = _padded((args, kwargs))
+        with _evaluation(module), standing_in(module) as mode, _taking(module, places, named, mode):
+            if dynamic_shapes is None:
+                return _open(module, padded, named)
+            return _export(module, padded, named, dynamic_shapes)
+    except ImportModelError:
+        raise
+    except Exception as e:  # torch.export lets through whatever a forward and its own layers raise
+        _check_call(module, args, kwargs)
+        raise ImportModelError(
+            f"torch.export refuses {type(module).__name__}: {_quoted(e)}\nMake its forward exportable (no branches "
+            "or Python numbers that depend on the values of tensors), give rnngraph.compile the part of the module "
+            "that is, or pass a torch.export.ExportedProgram of your own") from e
 
 
 def _open(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
@@ -101,14 +99,8 @@ def _named(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as e:
-        raise ImportModelError(f"example_inputs do not fit {type(module).__name__}.forward{signature}: {e}") from None
-    names: dict[str, Any] = {}
-    for name, value in bound.arguments.items():
-        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-            names |= value
-        else:
-            names[name] = value
-    return names
+        raise InputError(f"example_inputs do not fit {type(module).__name__}.forward{signature}: {e}") from None
+    return dict(bound.arguments)
 
 
 def _shapes(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fixed: set[Place]) -> Any:
@@ -154,7 +146,7 @@ def _grown(args: tuple[Any, ...], kwargs: dict[str, Any], module: torch.nn.Modul
 def _evaluation(module: torch.nn.Module) -> Iterator[None]:
     """The module in evaluation mode; a warning where it was in training."""
     training = [m for m in module.modules() if m.training]
-    if training and not isinstance(module, TakesPacked):
+    if training:
         warnings.warn(f"{type(module).__name__} is in training mode; it is compiled as in evaluation (dropout off, "
                       "running statistics): call module.eval() to say so", stacklevel=5)
     try:
@@ -167,32 +159,59 @@ def _evaluation(module: torch.nn.Module) -> Iterator[None]:
             m.training = True
 
 
-class TakesPacked(torch.nn.Module):
-    """A module whose packed inputs are given padded, [batch, time, ...]."""
-
-    def __init__(self, module: torch.nn.Module, places: Sequence[int]) -> None:
-        super().__init__()
-        self.inner = module
-        self.places = tuple(places)
-        self.training = module.training
-        self.mode: StandIns | None = None
-
-    def forward(self, *inputs: Any) -> Any:
-        assert self.mode is not None
-        given = list(inputs)
-        data_sizes: tuple[torch.Tensor, torch.Tensor] | None = None
-        for place in self.places:
-            data, sizes = self.mode.pack_input(inputs[place])
-            data_sizes = data_sizes or (data, sizes)
-            given[place] = PackedSequence(data, sizes)
-        return self.inner(*given)
+def _check_call(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """InputError when the module, as it is, cannot be called with the example: then the example is to blame."""
+    try:
+        module, args, kwargs = copy.deepcopy((module, args, kwargs))  # a call may change buffers, or the arguments
+    except Exception:  # what cannot be copied is not tried
+        return
+    try:
+        module.eval()(*args, **kwargs)
+    except Exception as e:  # whatever a forward raises
+        raise InputError(f"example_inputs do not fit {type(module).__name__}, which raises, called with them, "
+                         f"{_quoted(e)}") from e
 
 
-def _packed(module: torch.nn.Module, args: Sequence[Any]) -> tuple[TakesPacked, tuple[Any, ...]]:
-    """The module with padded inputs in place of packed ones."""
-    places = [i for i, a in enumerate(args) if isinstance(a, PackedSequence)]
-    padded = [pad_packed_sequence(a, batch_first=True)[0] if i in places else a for i, a in enumerate(args)]
-    return TakesPacked(module, places), tuple(padded)
+@contextmanager
+def _taking(module: torch.nn.Module, places: Sequence[int], kwargs: Mapping[str, Any],
+            mode: StandIns) -> Iterator[None]:
+    """Let forward take padded inputs, [batch, time, ...], for the packed ones at ``places`` among its flat arguments.
+
+    Also, each of ``kwargs`` is a parameter by its name: torch.export leaves no sizes open in what ``**kwargs`` takes.
+    """
+    original, own = module.forward, vars(module).get("forward")
+    signature = inspect.signature(original)
+    parameters = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    known = {p.name for p in parameters}
+    parameters += [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY) for n in kwargs if n not in known]
+
+    def forward(*args: Any, **named: Any) -> Any:
+        leaves, structure = pytree.tree_flatten((args, named))
+        mode.check_packed_alike([leaves[place] for place in places])
+        for place in places:
+            leaves[place] = PackedSequence(*mode.pack_input(leaves[place]))
+        given, by_name = pytree.tree_unflatten(leaves, structure)
+        return original(*given, **by_name)
+
+    vars(forward)["__signature__"] = signature.replace(parameters=parameters)
+    vars(module)["forward"] = forward
+    try:
+        yield
+    finally:
+        vars(module).pop("forward")
+        if own is not None:
+            vars(module)["forward"] = own
+
+
+def _padded(arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[list[int], Any]:
+    """The arguments with padded inputs for packed ones, and the places of these among the flat arguments."""
+    leaves, structure = pytree.tree_flatten(arguments, is_leaf=_is_packed)
+    padded = [pad_packed_sequence(x, batch_first=True)[0] if _is_packed(x) else x for x in leaves]
+    return [i for i, x in enumerate(leaves) if _is_packed(x)], pytree.tree_unflatten(padded, structure)
+
+
+def _is_packed(value: Any) -> bool:
+    return isinstance(value, PackedSequence)
 
 
 def _quoted(e: Exception | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ from rnngraph.frontends.torch.ops import register
 from rnngraph.frontends.torch.ops.numbers import scalar
 from rnngraph.frontends.torch.ops.packing import padded
 from rnngraph.frontends.torch.program import Program, WeightInfo
-from rnngraph.frontends.torch.reader import example_arrays
+from rnngraph.frontends.torch.reader import arrays_by_name, arrays_in
 from rnngraph.frontends.torch.walker import walk
 from rnngraph.ir import F32, I64, Array, Dim, TensorType, Value
 from rnngraph.ir.dims import substitute
@@ -37,6 +37,7 @@ class TorchModel(ImportedModel):
                   if i.name not in self.values]
         super().__init__(inputs, [name for name, _ in program.outputs])
         self.program = program
+        self.packed_outputs = program.packed
         self.others: dict[str, Fixed] = {}
         register()
         self._add_weights(program.weights)
@@ -57,9 +58,15 @@ class TorchModel(ImportedModel):
         outputs = [_output(item) for item in walk(self.program, items)]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def arrays(self, example_inputs: Sequence[Any]) -> list[Any]:
-        """The tensors in the example, in order; packed ones padded."""
-        return [a for value in example_inputs for a in example_arrays(value)]
+    def arrays(self, example_inputs: Any) -> Any:
+        """The tensors in the example, in order or by name; packed ones padded."""
+        if isinstance(example_inputs, Mapping):
+            return arrays_by_name(example_inputs)
+        return None if example_inputs is None else arrays_in(example_inputs)
+
+    def without_rows(self) -> str:
+        return ("export the module with a PackedSequence among its example inputs, or with lengths that forward gives "
+                "to pack_padded_sequence")
 
     def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, Dim]) -> Self:
         made = type(self)(self.program, {**self.values, **values}, {**self.sizes, **sizes})

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rnngraph.frontends.nested import found_in
 from rnngraph.ir import Array, Dim, DType
 
 
@@ -39,7 +38,8 @@ class Node:
 
     def refs(self) -> Iterator[Ref]:
         """The values that it uses."""
-        return found_in(Ref, self.arguments)
+        for argument in self.arguments.values():
+            yield from refs_in(argument)
 
     def __str__(self) -> str:
         overload = "" if self.overload in ("", "default") else f".{self.overload}"
@@ -75,14 +75,24 @@ class Program:
     inputs: list[InputInfo]
     weights: Mapping[str, WeightInfo]
     outputs: list[tuple[str, Any]]
+    packed: frozenset[str] = frozenset()  # the outputs that are the data of a PackedSequence
     problems: list[str] = field(default_factory=list)  # what is not supported, found while reading
 
     def needed(self) -> list[Node]:
         """The nodes that the outputs follow from, in order."""
-        wanted = {r.name for r in found_in(Ref, self.outputs)}
+        wanted = {r.name for _, value in self.outputs for r in refs_in(value)}
         found: list[Node] = []
         for node in reversed(self.nodes):
             if node.name in wanted:
                 found.append(node)
                 wanted.update(r.name for r in node.refs())
         return found[::-1]
+
+
+def refs_in(value: Any) -> Iterator[Ref]:
+    """The Refs in nested lists and tuples."""
+    if isinstance(value, Ref):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from refs_in(item)

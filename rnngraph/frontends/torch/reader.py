@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,8 @@ def read(exported: ExportedProgram, names: dict[str, str] | None = None, name: s
                                "state: take the state as an input of forward and return it")
     nodes: list[Node] = []
     _nodes(exported.graph_module, {}, nodes, weights, "")
-    return Program(name, nodes, inputs, weights, _outputs(exported))
+    outputs, packed = _outputs(exported)
+    return Program(name, nodes, inputs, weights, outputs, packed)
 
 
 def _weight(exported: ExportedProgram, kind: InputKind, target: str) -> WeightInfo:
@@ -88,11 +90,25 @@ def _known_dtype(dtype: torch.dtype, what: str) -> DType:
     return DTYPES[_DTYPES[dtype]]
 
 
-def example_arrays(value: Any) -> list[Array]:
-    """The arrays of the tensors in a nested example input."""
-    if isinstance(value, PackedSequence):
-        value = pad_packed_sequence(value, batch_first=True)[0]
-    return [array_of(t) for t in pytree.tree_leaves(value) if isinstance(t, torch.Tensor)]
+def arrays_in(value: Any) -> list[Array]:
+    """The arrays of the tensors in nested example inputs; a packed sequence padded, [batch, time, ...]."""
+    leaves = pytree.tree_leaves(value, is_leaf=lambda x: isinstance(x, PackedSequence))
+    padded = (pad_packed_sequence(x, batch_first=True)[0] if isinstance(x, PackedSequence) else x for x in leaves)
+    return [x if isinstance(x, np.ndarray) else array_of(x) for x in padded if isinstance(x, np.ndarray | torch.Tensor)]
+
+
+def arrays_by_name(values: Mapping[str, Any]) -> dict[str, Array]:
+    """The same of example inputs by name, under the names that torch.export gives nested ones: ``state_0``."""
+    leaves = pytree.tree_leaves_with_path(dict(values), is_leaf=lambda x: isinstance(x, PackedSequence))
+    named = (("_".join(_part(key) for key in path), arrays_in([leaf])) for path, leaf in leaves)
+    return {name: arrays[0] for name, arrays in named if arrays}
+
+
+def _part(key: Any) -> str:
+    """A key as torch.export writes it into the name of an input."""
+    text = str(key.key if isinstance(key, pytree.MappingKey) else key.name if isinstance(key, pytree.GetAttrKey) else
+               key.idx)
+    return re.sub(r"[^a-zA-Z0-9]", "_", text).lower()
 
 
 # --- nodes --------------------------------------------------------------------------------------------------------
@@ -202,10 +218,10 @@ def _path(node: torch.fx.Node) -> str:
 # --- outputs ------------------------------------------------------------------------------------------------------
 
 
-def _outputs(exported: ExportedProgram) -> list[tuple[str, Any]]:
+def _outputs(exported: ExportedProgram) -> tuple[list[tuple[str, Any]], frozenset[str]]:
     """The outputs with names: the keys of dicts and named tuples, else y, or y0, y1, ...; None is no output.
 
-    Of a PackedSequence the data is the output.
+    Of a PackedSequence the data is the output; the names of these, too.
     """
     output = next(n for n in exported.graph.nodes if n.op == "output")
     values = [_argument(v, _Names()) for v in output.args[0]]
@@ -213,14 +229,15 @@ def _outputs(exported: ExportedProgram) -> list[tuple[str, Any]]:
     structure = pytree.tree_unflatten(marks, exported.call_spec.out_spec)
     leaves = pytree.tree_leaves_with_path(structure, is_leaf=lambda x: isinstance(x, PackedSequence))
     numbers = {id(mark): i for i, mark in enumerate(marks)}
-    found = [(path, values[numbers[id(leaf.data if isinstance(leaf, PackedSequence) else leaf)]])
-             for path, leaf in leaves]
-    kept = [(_keys(path), value) for path, value in found if value is not None]
-    plain = sum(not keys for keys, _ in kept)
+    found = [(path, values[numbers[id(leaf.data if isinstance(leaf, PackedSequence) else leaf)]],
+              isinstance(leaf, PackedSequence)) for path, leaf in leaves]
+    kept = [(_keys(path), value, packed) for path, value, packed in found if value is not None]
+    plain = sum(not keys for keys, *_ in kept)
     numbered = iter(["y"] if plain == 1 else [f"y{i}" for i in range(plain)])
-    names = [".".join(keys) if keys else next(numbered) for keys, _ in kept]
-    unique = identifiers(f"{n}\0{i}" if n in names[:i] else n for i, n in enumerate(names))
-    return list(zip(unique.values(), (value for _, value in kept), strict=True))
+    names = [".".join(keys) if keys else next(numbered) for keys, *_ in kept]
+    unique = identifiers(f"{n}\0{i}" if n in names[:i] else n for i, n in enumerate(names)).values()
+    return ([(name, value) for name, (_, value, _) in zip(unique, kept, strict=True)],
+            frozenset(name for name, (*_, packed) in zip(unique, kept, strict=True) if packed))
 
 
 class _Names(dict[str, Any]):

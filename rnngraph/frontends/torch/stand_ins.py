@@ -150,6 +150,11 @@ class StandIns(TorchFunctionMode):
         for state in hx:
             _check(state.shape[1] == self._batch(sizes), "a packed sequence and its initial states differ in the batch")
 
+    def check_packed_alike(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Padded inputs, [batch, time, ...], that stand for packed ones have the sizes of the first."""
+        for other in inputs[1:]:
+            _check(other.shape[:2] == inputs[0].shape[:2], "packed inputs differ in their batches or their times")
+
     def pack_input(self, input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The packed form of a padded input [batch, time, ...] whose lengths the call of the compiled model says."""
         data, sizes = torch.ops.rnngraph.pack_input(input)
