@@ -20,13 +20,13 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 import rnngraph as rg
-from benchmarks.zoo import g2pm, keras_cases, madmom, medaka_cases, onnx_models
+from benchmarks.zoo import g2pm, keras_models, madmom, medaka, onnx_models
 from benchmarks.zoo.case import Arrays, Case, Entry, Run
 from benchmarks.zoo.fetch import Unreachable
 from benchmarks.zoo.runtime import session
 from rnngraph.ir import Graph, RnnAttrs, ScanAttrs
 
-ENTRIES: tuple[Entry, ...] = (*onnx_models.ENTRIES, *keras_cases.ENTRIES, *medaka_cases.ENTRIES, *g2pm.ENTRIES,
+ENTRIES: tuple[Entry, ...] = (*onnx_models.ENTRIES, *keras_models.ENTRIES, *medaka.ENTRIES, *g2pm.ENTRIES,
                               *madmom.ENTRIES)
 BLOCK_SECONDS = 0.1
 PAUSE_SECONDS = 0.1

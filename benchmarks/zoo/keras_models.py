@@ -1,16 +1,20 @@
 """Real Keras models: shakkala (Keras 2.0 and 2.1 .h5), chars2vec (weights alone), textgenrnn (weights of CuDNNLSTMs).
 
 What is not in the packages' files, the architectures of chars2vec and textgenrnn, is written here as Keras's
-configurations.
+configurations. The goldens are what Keras itself computed (tests/data/real/keras_models.npz).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from benchmarks.zoo.case import RECORDED, Arrays, Case, Entry, Run
 from benchmarks.zoo.fetch import Package
 from rnngraph import nn
 from rnngraph.frontends.keras import from_keras
@@ -96,3 +100,19 @@ MODELS = (
     *(_chars2vec(size) for size in (50, 100, 150, 200, 300)),
     _textgenrnn(),
 )
+
+
+def _case(which: KerasModel, offline: bool) -> Case:
+    model = which.model(offline=offline)
+    with np.load(RECORDED / "keras_models.npz") as data:
+        x, expected = data[f"{which.name}/x"], data[f"{which.name}/y"]
+    name, dtype = model.inputs[0].name, np.float32 if model.inputs[0].dtype.is_float else np.int32
+    x = x.astype(dtype)
+
+    def drive(run: Run) -> Arrays:
+        return {"y": np.asarray(next(iter(run({name: x}).values())))}
+
+    return Case(which.name, model, {name: x[:1]}, drive, {"y": expected})
+
+
+ENTRIES = tuple(Entry(m.name, partial(_case, m)) for m in MODELS)

@@ -2,13 +2,18 @@
 softmax over the bases of each position (medaka/architectures/gru.py).
 
 The weights are state dicts of PyTorch, in an archive within the package; `rnngraph.weights.read` reads them as data.
+The goldens are what medaka's own code on PyTorch computed (tests/data/real/medaka.npz).
 """
 
 from __future__ import annotations
 
 import tarfile
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from benchmarks.zoo.case import RECORDED, Arrays, Case, Entry, Run
 from benchmarks.zoo.fetch import MAX_BYTES, Package, Unreachable
 from rnngraph import Input, Sequential, load_state_dict, nn
 from rnngraph.ir import Array
@@ -53,3 +58,18 @@ def model(name: str, *, offline: bool = False) -> Sequential:
         nn.Dense(classes, "softmax", name="linear")])
     load_state_dict(made, state)
     return made
+
+
+def _case(name: str, offline: bool) -> Case:
+    network = model(name, offline=offline)
+    with np.load(RECORDED / "medaka.npz") as data:
+        x, expected = data["x"], data[f"y_{name}"]
+
+    def drive(run: Run) -> Arrays:
+        return {"y": np.asarray(next(iter(run({"x": x}).values())))}
+
+    return Case(f"medaka {name}", network, {"x": x}, drive, {"y": expected},
+                decide=lambda outputs: outputs["y"].argmax(-1).tolist())
+
+
+ENTRIES = tuple(Entry(f"medaka {n}", partial(_case, n)) for n in NAMES)
