@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from rnngraph import backends, passes
 from rnngraph.errors import CompileError
-from rnngraph.frontends.imported import ImportedModel
+from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue
 from rnngraph.frontends.load import Inputs, load
-from rnngraph.ir import Dim, Graph, Op, Rnn, RnnAttrs, Scan, ScanAttrs
+from rnngraph.ir import Array, Dim, Graph, Op, Rnn, RnnAttrs, Scan, ScanAttrs, dims
 from rnngraph.nn import Layer
 from rnngraph.nn.trace import trace
 from rnngraph.rewrite import PassContext, Remark
@@ -75,7 +77,8 @@ def recurrences(model: object, inputs: Inputs = None, *, example_inputs: Sequenc
                 target: str = "cpu") -> list[Recurrence]:
     """The recurrences of whatever `rnngraph.compile` takes, as they are after recognition and merges, in order.
 
-    Nothing is compiled to code; models whose structure follows from the value of an input raise NeedsValue.
+    Nothing is compiled to code. A model whose structure follows from the value of an input, or from a size, is the one
+    for ``example_inputs``; without them it raises NeedsValue or NeedsSize.
 
     >>> import rnngraph as rg
     >>> model = rg.nn.Sequential([rg.nn.LSTM(4, return_sequences=True), rg.nn.LSTM(4)])
@@ -114,7 +117,30 @@ def _graph(model: object, inputs: Inputs, example_inputs: Sequence[Any] | None) 
         model, inputs = load(model, inputs, example_inputs), None
     if isinstance(inputs, Mapping):
         raise CompileError("inputs by name are for models from files; give a layer's inputs in its call's order")
+    if isinstance(model, ImportedModel):
+        return _specialized(model, example_inputs), origins_of(model)
     return trace(model, inputs), origins_of(model)
+
+
+def _specialized(model: ImportedModel, example_inputs: Sequence[Any] | None) -> Graph:
+    """The graph; where it follows from values or sizes, the one for the example."""
+    examples = [] if example_inputs is None else [np.asarray(a) for a in model.arrays(example_inputs)]
+    arrays = {x.name: a for x, a in zip(model.inputs, examples, strict=False)}
+    known = {d: n for x, a in zip(model.inputs, examples, strict=False) for d, n in zip(x.shape, a.shape, strict=False)
+             if dims.is_symbol(d)}
+    values: dict[str, Array] = {}
+    sizes: dict[str, Dim] = {}
+    while True:
+        try:
+            return trace(model.specialized(values, sizes).settled() if values or sizes else model, None)
+        except NeedsValue as e:
+            if not {*e.names} <= {*arrays} - {*values}:
+                raise
+            values |= {n: arrays[n] for n in e.names}
+        except NeedsSize as e:
+            if not {*e.symbols} <= {*known} - {*sizes}:
+                raise
+            sizes |= {s: known[s] for s in e.symbols}
 
 
 def _chosen(graph: Graph | None, layer: str) -> tuple[tuple[str, ...], bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -46,7 +46,7 @@ class OnnxModel(ImportedModel):
         return tuple(outputs.values())
 
     def origins(self) -> dict[str, str]:
-        return {label_of(node): node.op_type for node in self.graph.nodes}
+        return dict(_origins(self.graph, ""))
 
     def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, Dim]) -> Self:
         known = dict(sizes)
@@ -54,6 +54,16 @@ class OnnxModel(ImportedModel):
                   for x in self.inputs if x.name not in values]
         return type(self)(self.graph, self.infos, inputs, self._outputs, self.names,
                           {**self.values, **{n: np.asarray(a) for n, a in values.items()}}, self.parts)
+
+
+def _origins(graph: Graph, prefix: str) -> Iterator[tuple[str, str]]:
+    """The ops of the nodes, and of those in their bodies, by the layers that they make."""
+    for node in graph.nodes:
+        layer = prefix + label_of(node)
+        yield layer, node.op_type
+        for body in node.attributes.values():
+            if isinstance(body, Graph):
+                yield from _origins(body, f"{layer}/")
 
 
 def load(source: object, inputs: Any = None, example_inputs: Sequence[Any] | None = None) -> OnnxModel:
