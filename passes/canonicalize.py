@@ -11,10 +11,11 @@ from rnngraph.ir import Graph, Op, Scan
 from rnngraph.passes._layout_patterns import LAYOUT_PATTERNS
 from rnngraph.passes._move_patterns import MOVE_PATTERNS
 from rnngraph.passes._scalar_patterns import SCALAR_PATTERNS
+from rnngraph.passes._whole_patterns import WHOLE_PATTERNS
 from rnngraph.rewrite import Pass, PassContext, Pattern, rewrite
 from rnngraph.rewrite.scan_edit import simplify, unreverse
 
-PATTERNS: Sequence[Pattern] = (*SCALAR_PATTERNS, *MOVE_PATTERNS, *LAYOUT_PATTERNS)
+PATTERNS: Sequence[Pattern] = (*SCALAR_PATTERNS, *WHOLE_PATTERNS, *MOVE_PATTERNS, *LAYOUT_PATTERNS)
 
 
 @dataclass(frozen=True)

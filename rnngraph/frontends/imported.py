@@ -46,12 +46,15 @@ class NeedsEqual(Undecided):
 
 
 def expect_equal(a: Dim, b: Dim, message: str) -> None:
-    """`NeedsEqual` where two sizes may be equal, ImportModelError where they are not."""
+    """`NeedsEqual` where two sizes may be equal, `NeedsSize` where that cannot be said for all sizes at once,
+    ImportModelError where they are not equal."""
     if a == b:
         return
     for symbol, size in ((b, a), (a, b)):
         if dims.is_symbol(symbol) and str(symbol) not in dims.symbols_of(size):
             raise NeedsEqual(str(symbol), size, message)
+    if isinstance(dims.sub(a, b), str):  # two sizes that are a number apart never meet
+        raise NeedsSize(sorted(dims.symbols_of(a) | dims.symbols_of(b)), message)
     raise ImportModelError(message)
 
 

@@ -71,7 +71,7 @@ from rnngraph.nn.conv_layers import (
     SeparableConv2D,
 )
 from rnngraph.nn.conv_recurrent import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
-from rnngraph.nn.core_layers import Activation, Dense, Dropout, Embedding, LayerNormalization, Masking
+from rnngraph.nn.core_layers import Activation, Dense, Dropout, Embedding, Masking
 from rnngraph.nn.fused import FusedRNN
 from rnngraph.nn.layer import Layer
 from rnngraph.nn.learned_state import LearnedState
@@ -89,6 +89,7 @@ from rnngraph.nn.model import Model, Sequential
 from rnngraph.nn.norm_layers import (
     BatchNormalization,
     GroupNormalization,
+    LayerNormalization,
     Normalization,
     Rescaling,
     RMSNormalization,

@@ -86,6 +86,11 @@ class ConvLayer(ChannelsLastLayer):
         self.use_bias = use_bias
         self.bias_initializer = bias_initializer
 
+    def add_bias(self, size: int) -> None:
+        """The bias, one number a channel of the output, where the layer has one."""
+        if self.use_bias:
+            self.add_weight("bias", (size,), self.bias_initializer)
+
     def finish(self, y: Tensor) -> Tensor:
         """With the bias and the activation."""
         return self.activation(y + self._weights["bias"] if self.use_bias else y)
@@ -116,8 +121,7 @@ class _Conv(ConvLayer):
             raise ShapeError(f"{channels} channels and {self.filters} filters do not fall into {self.groups} groups")
         self.kernel = self.add_weight("kernel", (*self.kernel_size, channels // self.groups, self.filters),
                                       self.kernel_initializer)
-        if self.use_bias:
-            self.add_weight("bias", (self.filters,), self.bias_initializer)
+        self.add_bias(self.filters)
 
     def compute(self, x: Tensor) -> Tensor:
         return self.finish(self.convolved(x, self.kernel, self.groups))
@@ -170,8 +174,7 @@ class _DepthwiseConv(ConvLayer):
         channels = self.channels(shape)
         self.kernel = self.add_weight("kernel", (*self.kernel_size, channels, self.depth_multiplier),
                                       self.depthwise_initializer)
-        if self.use_bias:
-            self.add_weight("bias", (channels * self.depth_multiplier,), self.bias_initializer)
+        self.add_bias(channels * self.depth_multiplier)
 
     def compute(self, x: Tensor) -> Tensor:
         return self.finish(_depthwise(self, x, self.kernel))
@@ -212,8 +215,7 @@ class _SeparableConv(ConvLayer):
         self.pointwise = self.add_weight("pointwise_kernel",
                                          (*[1] * self.dims, channels * self.depth_multiplier, self.filters),
                                          self.initializers[1])
-        if self.use_bias:
-            self.add_weight("bias", (self.filters,), self.bias_initializer)
+        self.add_bias(self.filters)
 
     def compute(self, x: Tensor) -> Tensor:
         y = _depthwise(self, x, self.depthwise)
@@ -262,8 +264,7 @@ class _ConvTranspose(ConvLayer):
     def setup(self, shape: tuple[Dim, ...]) -> None:
         self.kernel = self.add_weight("kernel", (*self.kernel_size, self.filters, self.channels(shape)),
                                       self.kernel_initializer)
-        if self.use_bias:
-            self.add_weight("bias", (self.filters,), self.bias_initializer)
+        self.add_bias(self.filters)
 
     def compute(self, x: Tensor) -> Tensor:
         kernel = ops.transpose(self.kernel, (*range(self.dims), self.dims + 1, self.dims))

@@ -1,8 +1,7 @@
-"""The layers beside the recurrent ones: Dense, Embedding, Masking, Dropout, Activation, LayerNormalization."""
+"""The layers beside the recurrent ones: Dense, Embedding, Masking, Dropout, Activation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import isfinite
 
 from rnngraph.errors import ShapeError, TraceError
@@ -150,41 +149,3 @@ class Activation(Layer):
 
     def call(self, x: Tensor) -> Tensor:
         return self.activation(x)
-
-
-class LayerNormalization(Layer):
-    """(x - mean) / sqrt(variance + epsilon) over ``axis``, times gamma (scale), plus beta (center).
-
-    ``axis`` is one or a rising list; gamma and beta have the sizes of the axes.
-    """
-
-    supports_masking = True
-
-    def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-3, center: bool = True, scale: bool = True,
-                 name: str | None = None) -> None:
-        super().__init__(name)
-        self.axis = axis
-        self.epsilon = epsilon
-        self.center = center
-        self.scale = scale
-
-    def setup(self, shape: tuple[Dim, ...]) -> None:
-        rank, axes = len(shape), [self.axis] if isinstance(self.axis, int) else list(self.axis)
-        found = [a % rank for a in axes if -rank <= a < rank]
-        sizes = tuple(d for a in found if isinstance(d := shape[a], int))
-        if not axes or len(sizes) != len(axes) or found != sorted(set(found)):
-            raise ShapeError(f"axis {self.axis} must be an axis of integer size, or several that rise, got "
-                             f"[{','.join(map(str, shape))}]")
-        self.gamma = self.add_weight("gamma", sizes, "ones") if self.scale else None
-        self.beta = self.add_weight("beta", sizes, "zeros") if self.center else None
-        self.sizes = sizes
-
-    def call(self, x: Tensor) -> Tensor:
-        axes = [a % x.rank for a in ([self.axis] if isinstance(self.axis, int) else self.axis)]
-        if tuple(x.shape[a] for a in axes) != self.sizes:
-            raise ShapeError(f"expected size {', '.join(map(str, self.sizes))} at axis {', '.join(map(str, axes))}, "
-                             f"got {x.type}")
-        own = dict(zip(axes, self.sizes, strict=True))
-        shape = tuple(own.get(i, 1) for i in range(axes[0], x.rank))
-        gamma, beta = (None if w is None else ops.reshape(w, shape) for w in (self.gamma, self.beta))
-        return ops.layer_norm(x, gamma, beta, axis=axes, epsilon=self.epsilon)

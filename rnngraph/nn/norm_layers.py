@@ -1,4 +1,4 @@
-"""Layers that normalise: BatchNormalization, GroupNormalization, RMSNormalization, UnitNormalization, Normalization."""
+"""Layers that normalise: to mean 0 and variance 1, to a norm, or by numbers that are given."""
 
 from __future__ import annotations
 
@@ -15,7 +15,56 @@ from rnngraph.nn.layer import Layer
 from rnngraph.nn.tensor import Tensor
 
 
-class BatchNormalization(Layer):
+class _Scaled(Layer):
+    """What is normalised is scaled by gamma (``scale``) and moved by beta (``center``)."""
+
+    def __init__(self, epsilon: float, center: bool, scale: bool, name: str | None) -> None:
+        super().__init__(name)
+        self.epsilon = epsilon
+        self.center = center
+        self.scale = scale
+
+    def add_scale(self, sizes: tuple[int, ...]) -> None:
+        """gamma and beta of these sizes, those that the layer has."""
+        self.gamma = self.add_weight("gamma", sizes, "ones") if self.scale else None
+        self.beta = self.add_weight("beta", sizes, "zeros") if self.center else None
+
+
+class LayerNormalization(_Scaled):
+    """(x - mean) / sqrt(variance + epsilon) over ``axis``, times gamma (scale), plus beta (center).
+
+    ``axis`` is one or a rising list; gamma and beta have the sizes of the axes.
+    """
+
+    supports_masking = True
+
+    def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-3, center: bool = True, scale: bool = True,
+                 name: str | None = None) -> None:
+        super().__init__(epsilon, center, scale, name)
+        self.axis = axis
+
+    def setup(self, shape: tuple[Dim, ...]) -> None:
+        rank, axes = len(shape), [self.axis] if isinstance(self.axis, int) else list(self.axis)
+        found = [a % rank for a in axes if -rank <= a < rank]
+        sizes = tuple(d for a in found if isinstance(d := shape[a], int))
+        if not axes or len(sizes) != len(axes) or found != sorted(set(found)):
+            raise ShapeError(f"axis {self.axis} must be an axis of integer size, or several that rise, got "
+                             f"[{','.join(map(str, shape))}]")
+        self.add_scale(sizes)
+        self.sizes = sizes
+
+    def call(self, x: Tensor) -> Tensor:
+        axes = [a % x.rank for a in ([self.axis] if isinstance(self.axis, int) else self.axis)]
+        if tuple(x.shape[a] for a in axes) != self.sizes:
+            raise ShapeError(f"expected size {', '.join(map(str, self.sizes))} at axis {', '.join(map(str, axes))}, "
+                             f"got {x.type}")
+        own = dict(zip(axes, self.sizes, strict=True))
+        shape = tuple(own.get(i, 1) for i in range(axes[0], x.rank))
+        gamma, beta = (None if w is None else ops.reshape(w, shape) for w in (self.gamma, self.beta))
+        return ops.layer_norm(x, gamma, beta, axis=axes, epsilon=self.epsilon)
+
+
+class BatchNormalization(_Scaled):
     """(x - moving_mean) / sqrt(moving_variance + epsilon) * gamma + beta, per index of ``axis`` (Keras; at inference).
 
     axis, epsilon  the axis of the channels (default -1), what is added to the variance (default 1e-3)
@@ -34,16 +83,12 @@ class BatchNormalization(Layer):
 
     def __init__(self, axis: int = -1, epsilon: float = 1e-3, center: bool = True, scale: bool = True,
                  name: str | None = None) -> None:
-        super().__init__(name)
+        super().__init__(epsilon, center, scale, name)
         self.axis = axis
-        self.epsilon = epsilon
-        self.center = center
-        self.scale = scale
 
     def setup(self, shape: tuple[Dim, ...]) -> None:
         size = (_size(shape, self.axis),)
-        self.gamma = self.add_weight("gamma", size, "ones") if self.scale else None
-        self.beta = self.add_weight("beta", size, "zeros") if self.center else None
+        self.add_scale(size)
         self.moving_mean = self.add_weight("moving_mean", size, "zeros")
         self.moving_variance = self.add_weight("moving_variance", size, "ones")
 
@@ -55,7 +100,7 @@ class BatchNormalization(Layer):
                               epsilon=self.epsilon)
 
 
-class GroupNormalization(Layer):
+class GroupNormalization(_Scaled):
     """Mean 0 and variance 1 in each row and group of channels, times gamma, plus beta (Wu and He 2018; Keras).
 
     groups  their number (default 32), which divides the channels; -1: every channel is a group
@@ -65,17 +110,13 @@ class GroupNormalization(Layer):
 
     def __init__(self, groups: int = 32, axis: int = -1, epsilon: float = 1e-3, center: bool = True,
                  scale: bool = True, name: str | None = None) -> None:
-        super().__init__(name)
+        super().__init__(epsilon, center, scale, name)
         self.groups = groups
         self.axis = axis
-        self.epsilon = epsilon
-        self.center = center
-        self.scale = scale
 
     def setup(self, shape: tuple[Dim, ...]) -> None:
         self.size = _size(shape, self.axis)
-        self.gamma = self.add_weight("gamma", (self.size,), "ones") if self.scale else None
-        self.beta = self.add_weight("beta", (self.size,), "zeros") if self.center else None
+        self.add_scale((self.size,))
 
     def call(self, x: Tensor) -> Tensor:
         groups = self.size if self.groups == -1 else self.groups
@@ -178,5 +219,5 @@ def _spread(sizes: tuple[Dim, ...], axes: Sequence[int], rank: int) -> tuple[Dim
     return tuple(found)
 
 
-__all__ = ["BatchNormalization", "GroupNormalization", "Normalization", "RMSNormalization", "Rescaling",
-           "UnitNormalization"]
+__all__ = ["BatchNormalization", "GroupNormalization", "LayerNormalization", "Normalization", "RMSNormalization",
+           "Rescaling", "UnitNormalization"]

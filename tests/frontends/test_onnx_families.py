@@ -148,6 +148,38 @@ def test_quantized_layers() -> None:
             np.testing.assert_allclose(got[name], want, rtol=0, atol=1e-5 * max(1.0, float(np.abs(want).max())))
 
 
+@pytest.mark.parametrize(("inner", "extreme"), [(16, True), (258, True), (259, True), (1200, True), (1200, False)])
+@pytest.mark.parametrize("constant", [True, False])
+def test_integer_products_are_exact(inner: int, extreme: bool, constant: bool) -> None:
+    """Where f32 does not hold the sum of all terms, parts of it are added as integers."""
+    low, high = (250, 256) if extreme else (0, 256)
+    a = RNG.integers(low, high, (3, 5, inner)).astype(np.uint8)
+    w = RNG.integers(low, high, (inner, 6)).astype(np.uint8)
+    zeros = {"az": np.array(1, np.uint8), "wz": np.array([0, 1, 2, 3, 4, 5], np.uint8)}
+    made = model([helper.make_node("MatMulInteger", ["a", "w", "az", "wz"], ["y"])],
+                 [info("a", ("b", "t", inner), "u8"), *([] if constant else [info("w", (inner, 6), "u8")])],
+                 ["y"], zeros | ({"w": w} if constant else {}))
+    compiled = rg.compile(made)
+    got = compiled.run({"a": a} if constant else {"a": a, "w": w})["y"]
+    want = (a.astype(np.int64) - 1) @ (w.astype(np.int64) - zeros["wz"])
+    assert got.dtype == np.int32
+    np.testing.assert_array_equal(got, want)
+    assert not [op for op in compiled.report.passes[-1].end.graph.walk()
+                if op.name == "matmul" and not op.impl.startswith("llvm")]
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_integer_convolutions_are_exact(group: int) -> None:
+    x = RNG.integers(240, 256, (2, 300, 9)).astype(np.uint8)
+    w = RNG.integers(240, 256, (4, 300 // group, 3)).astype(np.uint8)
+    made = model([helper.make_node("ConvInteger", ["x", "w", "xz"], ["y"], group=group)],
+                 [info("x", ("b", 300, 9), "u8")], ["y"], {"w": w, "xz": np.array(2, np.uint8)})
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.int64) - 2, 3, 2)  # [2, 300, 7, 3]
+    parts = [np.einsum("bctk,mck->bmt", c, f) for c, f in zip(
+        np.split(windows, group, 1), np.split(w.astype(np.int64), group), strict=True)]
+    np.testing.assert_array_equal(rg.compile(made)(x), np.concatenate(parts, 1))
+
+
 def test_open_sizes_that_meet_are_one() -> None:
     made = model([helper.make_node("Add", ["x", "b"], ["y"])], [info("x", ("m", 4)), info("b", ("n", 4))], ["y"])
     compiled = rg.compile(made)

@@ -48,6 +48,29 @@ def test_slices_of_a_symbolic_axis(start: int, end: int, step: int) -> None:
         np.testing.assert_array_equal(compiled(x), runtime(made, {"x": x})[0])
 
 
+def test_open_dims_without_a_name() -> None:
+    """Paddle's exporter writes -1 and "?": each is a size of its own."""
+    made = model([helper.make_node("Relu", ["x"], ["y"])], [info("x", (-1, "?", "?"))], [info("y", (-1, "?", "?"))])
+    compiled = rg.compile(made)
+    for x in (X, X[:1, :2]):
+        np.testing.assert_array_equal(compiled(x), np.maximum(x, 0))
+    with pytest.raises(ImportModelError, match=r"'x': a dim must be >= 0, or -1 for an open one, got -2"):
+        rg.compile(model([helper.make_node("Relu", ["x"], ["y"])], [info("x", (-2,))], ["y"]))
+
+
+def test_sizes_that_are_equal_for_some_sizes_alone() -> None:
+    """Paddle's recognisers pool the height away: each height makes a program, or is refused."""
+    nodes = [helper.make_node("MaxPool", ["x"], ["p"], kernel_shape=[2], strides=[2]),
+             helper.make_node("Concat", ["p", "w"], ["y"], axis=0)]
+    made = model(nodes, [info("x", (3, 1, "height"))], ["y"], {"w": X[:, :1, :2]})
+    compiled = rg.compile(made)
+    for size in (4, 5):
+        x = X[:, :1, :size]
+        np.testing.assert_array_equal(compiled(x), runtime(made, {"x": x})[0])
+    with pytest.raises(ImportModelError, match="operands must agree in dim 2, got"):
+        compiled(X[:, :1, :8])
+
+
 def test_a_shape_that_is_an_input_makes_a_program_for_each_value() -> None:
     made = model([helper.make_node("Reshape", ["x", "shape"], ["y"])],
                  [info("x", (3, 5, 8)), info("shape", (2,), "i64")], [info("y", (None, None))])
@@ -102,12 +125,17 @@ def test_nodes_out_of_order_and_cycles() -> None:
         rg.compile(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
 
 
-def test_external_data_stays_in_its_folder(tmp_path: Path) -> None:
-    inside = tmp_path / "model"
-    inside.mkdir()
+def with_external_data(folder: Path) -> Path:
+    """The folder, with m.onnx, whose one weight (X[0, 0], added to x) stands in w.bin."""
+    folder.mkdir()
     made = model([helper.make_node("Add", ["x", "w"], ["y"])], [info("x", (2, 8))], [info("y", (2, 8))],
                  {"w": X[0, 0]})
-    onnx.save(made, inside / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    onnx.save(made, folder / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    return folder
+
+
+def test_external_data_stays_in_its_folder(tmp_path: Path) -> None:
+    inside = with_external_data(tmp_path / "model")
     x = X[0, :2]
     np.testing.assert_array_equal(rg.compile(inside / "m.onnx")(x), x + X[0, 0])
     (tmp_path / "w.bin").write_bytes((inside / "w.bin").read_bytes())
@@ -173,11 +201,7 @@ def test_threads_share_a_model_of_many_programs() -> None:
 
 
 def test_external_data_behind_a_link_is_outside(tmp_path: Path) -> None:
-    inside = tmp_path / "model"
-    inside.mkdir()
-    made = model([helper.make_node("Add", ["x", "w"], ["y"])], [info("x", (2, 8))], [info("y", (2, 8))],
-                 {"w": X[0, 0]})
-    onnx.save(made, inside / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    inside = with_external_data(tmp_path / "model")
     (inside / "w.bin").rename(tmp_path / "w.bin")
     (inside / "w.bin").symlink_to(tmp_path / "w.bin")
     with pytest.raises(ImportModelError, match="must stand in a file in the model's folder"):

@@ -70,7 +70,22 @@ def test_becomes(text: str, after: str) -> None:
     assert_keeps_numbers(before, "canonicalize", rtol=1e-12, atol=1e-12)
 
 
+HELD = ("%r = round %x : f32[B,4]  {} %m = max %r, %low : f32[B,4]  %h = min %m, %high : f32[B,4]"
+        "  %q = cast %h {{dtype = u8}} : u8[B,4]  %y = cast %q {{dtype = f32}} : f32[B,4]")
+
+
+def test_whole_numbers_that_an_integer_holds() -> None:
+    before = ONE_LINE.format(HELD.format(constant(0.0, "low") + constant(255.0, "high")))
+    after = before.replace("%q = cast %h {dtype = u8} : u8[B,4]  %y = cast %q {dtype = f32} : f32[B,4]", "").replace(
+        "= %y", "= %h")
+    assert_rewrites(before, "canonicalize", after)
+    assert_keeps_numbers(before, "canonicalize", rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("text", [
+    HELD.format(constant(0.0, "low") + constant(256.0, "high")),
+    HELD.format(constant(-1.0, "low") + constant(255.0, "high")),
+    HELD.format(constant(0.0, "low") + constant(255.0, "high")).replace("= round %x", "= tanh %x"),
     constant(0.0) + "%y = sub %k, %x : f32[B,4]",
     constant(1.0) + "%y = div %k, %x : f32[B,4]",
     constant(0.0) + "%y = mul %x, %k : f32[B,4]",  # 0 * nan is nan

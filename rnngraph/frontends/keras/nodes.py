@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rnngraph.frontends.keras.config import Config
+from rnngraph.frontends.nested import found_in, replaced
 from rnngraph.nn.tensor import Tensor
 
 MAX_NESTING = 16
@@ -32,31 +33,11 @@ class Call:
     kwargs: dict[str, Any]
 
     def references(self) -> list[Reference]:
-        return list(_references([self.args, self.kwargs]))
+        return list(found_in(Reference, [self.args, self.kwargs]))
 
     def resolved(self, find: Callable[[Reference], Tensor]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments with tensors."""
-        return [_mapped(a, find) for a in self.args], {k: _mapped(v, find) for k, v in self.kwargs.items()}
-
-
-def _references(value: Any) -> Iterator[Reference]:
-    if isinstance(value, Reference):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _references(item)
-    elif isinstance(value, Mapping):
-        yield from _references(list(value.values()))
-
-
-def _mapped(value: Any, find: Callable[[Reference], Tensor]) -> Any:
-    if isinstance(value, Reference):
-        return find(value)
-    if isinstance(value, list | tuple):
-        return [_mapped(v, find) for v in value]
-    if isinstance(value, Mapping):
-        return {k: _mapped(v, find) for k, v in value.items()}
-    return value
+        return replaced(Reference, self.args, find), replaced(Reference, self.kwargs, find)
 
 
 def calls_of(c: Config) -> list[Call]:

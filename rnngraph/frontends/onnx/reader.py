@@ -16,6 +16,7 @@ from rnngraph.ir import BF16
 
 OLDEST = 7  # before, broadcasting had an attribute `axis`
 MAX_DEPTH = 32  # of bodies in bodies
+NAMELESS = ("", "?", "-1", "None", "none")  # what exporters write for open dims that need not be equal
 MAX_BYTES = 2**31  # what protobuf can hold
 
 # the IR dtypes of onnx.TensorProto.DataType
@@ -163,10 +164,10 @@ class _Reader:
     def dim(self, name: str, d: Any) -> int | str | None:
         which = d.WhichOneof("value")
         if which == "dim_value":
-            if d.dim_value < 0:
-                raise ImportModelError(f"{name!r}: a dim must be >= 0, got {d.dim_value}")
-            return int(d.dim_value)
-        return name_of(d.dim_param) if which == "dim_param" and d.dim_param else None
+            if d.dim_value < -1:
+                raise ImportModelError(f"{name!r}: a dim must be >= 0, or -1 for an open one, got {d.dim_value}")
+            return int(d.dim_value) if d.dim_value >= 0 else None  # Paddle's exporter writes open dims as -1
+        return name_of(d.dim_param) if which == "dim_param" and d.dim_param not in NAMELESS else None
 
     def dtype_name(self, code: int) -> str:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rnngraph.frontends.nested import found_in
 from rnngraph.ir import Array, Dim, DType
 
 
@@ -38,8 +39,7 @@ class Node:
 
     def refs(self) -> Iterator[Ref]:
         """The values that it uses."""
-        for argument in self.arguments.values():
-            yield from refs_in(argument)
+        return found_in(Ref, self.arguments)
 
     def __str__(self) -> str:
         overload = "" if self.overload in ("", "default") else f".{self.overload}"
@@ -80,19 +80,10 @@ class Program:
 
     def needed(self) -> list[Node]:
         """The nodes that the outputs follow from, in order."""
-        wanted = {r.name for _, value in self.outputs for r in refs_in(value)}
+        wanted = {r.name for r in found_in(Ref, self.outputs)}
         found: list[Node] = []
         for node in reversed(self.nodes):
             if node.name in wanted:
                 found.append(node)
                 wanted.update(r.name for r in node.refs())
         return found[::-1]
-
-
-def refs_in(value: Any) -> Iterator[Ref]:
-    """The Refs in nested lists and tuples."""
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from refs_in(item)

@@ -8,6 +8,7 @@ from typing import Any
 
 from rnngraph.errors import ImportModelError, RnngraphError
 from rnngraph.frontends.imported import NeedsSize, Undecided
+from rnngraph.frontends.nested import found_in, replaced
 from rnngraph.frontends.torch.items import Item, Packed, Permutation, Permuted, Unsupported, tensor_of
 from rnngraph.frontends.torch.program import Node, Program, Ref
 from rnngraph.frontends.torch.registry import HANDLERS, Entry
@@ -15,6 +16,8 @@ from rnngraph.frontends.walk import refuse
 from rnngraph.ir.dims import symbols_of
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor
+
+_PERMUTED = (Permuted, Permutation, Packed)
 
 
 def walk(program: Program, items: Mapping[str, Item]) -> list[Item]:
@@ -26,31 +29,17 @@ def walk(program: Program, items: Mapping[str, Item]) -> list[Item]:
     unsupported: list[str] = []
     for node in program.needed():
         try:
-            arguments = {name: _resolved(value, env) for name, value in node.arguments.items()}
+            arguments = replaced(Ref, node.arguments, lambda ref: env[ref.name])
         except KeyError as e:
             raise ImportModelError(f"{node}: {e.args[0]!r} is made nowhere in the program") from None
         entry = HANDLERS.get(node.op) or HANDLERS.get(node.op.removesuffix("_"))
         reason = "" if entry is None else _refused(entry, arguments)
         if entry is None or reason:
             unsupported.append(f"{node}{reason}")
-        unknown = entry is None or reason or _any_unsupported(arguments)
+        unknown = entry is None or reason or list(found_in(Unsupported, arguments))
         env[node.name] = Unsupported() if unknown or entry is None else _run(node, entry, arguments)
     refuse(unsupported, "call")
-    return [_resolved(value, env) for _, value in program.outputs]
-
-
-def _resolved(value: Any, env: Mapping[str, Item]) -> Any:
-    if isinstance(value, Ref):
-        return env[value.name]
-    if isinstance(value, list | tuple):
-        return [_resolved(v, env) for v in value]
-    return value
-
-
-def _any_unsupported(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    return isinstance(value, Unsupported) or (isinstance(value, list) and any(map(_any_unsupported, value)))
+    return [replaced(Ref, value, lambda ref: env[ref.name]) for _, value in program.outputs]
 
 
 def _refused(entry: Entry, arguments: Mapping[str, Any]) -> str:
@@ -61,14 +50,14 @@ def _refused(entry: Entry, arguments: Mapping[str, Any]) -> str:
 
 
 def _run(node: Node, entry: Entry, arguments: dict[str, Any]) -> Item:
-    packed = _packed_in(arguments)
+    packed = next(found_in(Packed, arguments), None)
     try:
         with active().scope(node.path):
             if entry.raw:
                 return entry.function(node, **arguments)
             if packed is not None and entry.each_step:
                 return replace(packed, rows=entry.function(node, **_by_step(arguments, packed)), zero=False)
-            return entry.function(node, **{name: _plain(value) for name, value in arguments.items()})
+            return entry.function(node, **replaced(_PERMUTED, arguments, tensor_of))
     except Undecided:
         raise
     except ImportModelError as e:
@@ -91,32 +80,16 @@ def _open_sizes(value: Any) -> list[str]:
     return sorted(s for s in found if s != "batch" or len(found) == 1)
 
 
-def _plain(value: Any) -> Any:
-    """Items as tensors, in lists too."""
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    return tensor_of(value) if isinstance(value, Permuted | Permutation | Packed) else value
-
-
-def _packed_in(value: Any) -> Packed | None:
-    if isinstance(value, Packed):
-        return value
-    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return next((p for v in items if (p := _packed_in(v)) is not None), None)
-
-
 def _by_step(arguments: Mapping[str, Any], like: Packed) -> dict[str, Any]:
     """The arguments with padded rows in place of packed data, and axes counted behind batch and time."""
-    def one(value: Any) -> Any:
-        if isinstance(value, list):
-            return [one(v) for v in value]
-        if isinstance(value, Packed):
-            if not value.goes_with(like):
-                raise ImportModelError("the data of two different packings cannot be combined")
-            return value.rows
-        return _plain(value)
+    def rows(value: Packed | Permuted | Permutation) -> Tensor:
+        if not isinstance(value, Packed):
+            return tensor_of(value)
+        if not value.goes_with(like):
+            raise ImportModelError("the data of two different packings cannot be combined")
+        return value.rows
 
-    found = {name: one(value) for name, value in arguments.items()}
+    found: dict[str, Any] = replaced(_PERMUTED, arguments, rows)
     dim = found.get("dim")
     if isinstance(dim, int) and dim >= 0:
         found["dim"] = dim + 1

@@ -9,9 +9,10 @@ from rnngraph.errors import ShapeError, TraceError
 from rnngraph.nn import ops
 from rnngraph.nn.activations import ACTIVATIONS
 from rnngraph.nn.cell import Cell
-from rnngraph.nn.core_layers import Activation, Dense, Dropout, Embedding, LayerNormalization
+from rnngraph.nn.core_layers import Activation, Dense, Dropout, Embedding
 from rnngraph.nn.layer import Layer
 from rnngraph.nn.model import Sequential
+from rnngraph.nn.norm_layers import LayerNormalization
 from rnngraph.nn.scan import scan
 from rnngraph.nn.tensor import Tensor
 from rnngraph.nn.weights import WeightOwner

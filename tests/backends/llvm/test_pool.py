@@ -18,6 +18,8 @@ import pytest
 from rnngraph.backends.llvm import cpu, jit, pool
 from rnngraph.errors import CompileError
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 # work: args[a0] += a1 + 10 a2 + ... + 10^5 a6, one after the other.   meet: a0 times { args[a1]++ ; barrier ; count, in
 # args[a2], how often the other participant's number args[a3] is not this round's ; barrier }
 CODE = """

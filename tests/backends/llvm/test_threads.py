@@ -20,6 +20,8 @@ from tests.phases.cells import CELLS, graph
 from tests.phases.random_cells import RandomCell
 from tests.testing import random_inputs
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 
 def forced(monkeypatch: pytest.MonkeyPatch, made: Graph, mode: str, threads: int) -> Native:
     """Native code that uses all threads in a given way, however small the work."""

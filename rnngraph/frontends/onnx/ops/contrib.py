@@ -8,10 +8,11 @@ from rnngraph.errors import ImportModelError
 from rnngraph.frontends.onnx.broadcasting import common_shape
 from rnngraph.frontends.onnx.ops.activations import tanh_gelu
 from rnngraph.frontends.onnx.ops.convolution import convolved
-from rnngraph.frontends.onnx.ops.matrices import gemm, product, scaled, shifted
+from rnngraph.frontends.onnx.ops.matrices import gemm, product, scaled
 from rnngraph.frontends.onnx.ops.quantization import dequantize_linear, dynamically, quantize_linear, rounded
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import handler
+from rnngraph.frontends.onnx.whole import whole_product
 from rnngraph.ir import F32, F64
 from rnngraph.nn import ops
 from rnngraph.nn.tensor import Tensor
@@ -111,8 +112,7 @@ def matmul_integer_to_float(node: Node, a: Tensor, b: Tensor, a_scale: Tensor, b
 
 def _to_float(node: Node, a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, a_zero: Tensor | None,
               b_zero: Tensor | None, bias: Tensor | None) -> Tensor:
-    whole = product(node, shifted(a, a_zero, row=True), shifted(b, b_zero, row=False))
-    out = ops.cast(whole, F32) * (_one(a_scale) * _one(b_scale))
+    out = ops.cast(whole_product(node, a, a_zero, b, b_zero), F32) * (_one(a_scale) * _one(b_scale))
     return out if bias is None else out + bias
 
 
@@ -169,7 +169,7 @@ def q_gemm(node: Node, a: Tensor, a_scale: Tensor, a_zero: Tensor, b: Tensor, b_
            c: Tensor | None = None, y_scale: Tensor | None = None, y_zero: Tensor | None = None) -> Tensor:
     """alpha A' B' + C, where C counts in the product of the scales; floats without y_scale."""
     a, b = (_turned(x) if node.attr(name, 0) else x for x, name in ((a, "transA"), (b, "transB")))
-    whole = product(node, shifted(a, a_zero, row=True), shifted(b, b_zero, row=False)) * node.attr("alpha", 1.0)
+    whole = ops.cast(whole_product(node, a, a_zero, b, b_zero), F64) * node.attr("alpha", 1.0)
     by = ops.cast(_one(a_scale), F64) * ops.cast(_one(b_scale), F64)
     out = (whole if c is None else whole + ops.cast(c, F64)) * by
     if y_scale is None or y_zero is None:

@@ -1,4 +1,4 @@
-"""Matrix products: MatMul, Gemm, Einsum, and integer products, which are exact."""
+"""Matrix products: MatMul, Gemm, Einsum."""
 
 from __future__ import annotations
 
@@ -70,30 +70,3 @@ def scaled(x: Tensor, by: float) -> Tensor:
 @handler("Einsum")
 def einsum(node: Node, *xs: Tensor) -> Tensor:
     return ops.einsum(node.attr("equation", ""), *xs)
-
-
-# --- integers ---------------------------------------------------------------------------------------------------
-
-
-@handler("MatMulInteger")
-def matmul_integer(node: Node, a: Tensor, b: Tensor, a_zero: Tensor | None = None,
-                   b_zero: Tensor | None = None) -> Tensor:
-    """(A - a_zero) (B - b_zero) as int32, computed in f64, in which it is exact."""
-    left = shifted(a, a_zero, row=True)
-    right = shifted(b, b_zero, row=False)
-    return ops.cast(product(node, left, right), "i32")
-
-
-def shifted(x: Tensor, zero: Tensor | None, *, row: bool) -> Tensor:
-    """x less its zero point as f64; a vector of zero points has one for each row of x, or for each column."""
-    wide = ops.cast(x, F64)
-    if zero is None:
-        return wide
-    offset = ops.cast(zero, F64)
-    if zero.rank == 1 and zero.shape != (1,) and row and x.rank > 1:
-        offset = ops.reshape(offset, (*zero.shape, 1))
-    elif zero.shape == (1,):
-        offset = ops.reshape(offset, ())
-    return wide - offset
-
-

@@ -5,10 +5,9 @@ from __future__ import annotations
 from rnngraph.errors import ImportModelError
 from rnngraph.frontends.axes import axis_of
 from rnngraph.frontends.onnx.ops.arithmetic import dtype_of_code
-from rnngraph.frontends.onnx.ops.convolution import convolved
-from rnngraph.frontends.onnx.ops.matrices import product, shifted
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import handler
+from rnngraph.frontends.onnx.whole import whole_conv, whole_product
 from rnngraph.ir import DTYPES, F32, F64, Dim, DType, dims
 from rnngraph.nn import ops
 from rnngraph.nn.tensor import Tensor
@@ -61,8 +60,10 @@ def dequantize_linear(node: Node, x: Tensor, scale: Tensor, zero: Tensor | None 
     """(x - zero) * scale, of the scale's dtype or that of output_dtype."""
     code = node.attr("output_dtype", 0)
     dtype = dtype_of_code(node, code) if code else scale.dtype
-    whole = ops.cast(x, "i32")
-    apart = whole if zero is None else whole - _beside(node, ops.cast(zero, "i32"), x)
+    between = F32 if x.dtype.itemsize <= 2 else "i32"  # in which the difference is exact
+    apart = ops.cast(x, between)
+    if zero is not None:
+        apart = apart - _beside(node, ops.cast(zero, between), x)
     wide = F32 if dtype.itemsize < 4 else dtype
     return ops.cast(ops.cast(apart, wide) * _beside(node, ops.cast(scale, wide), x), dtype)
 
@@ -78,10 +79,16 @@ def dynamically(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return rounded(x / scale, zero, U8), scale, ops.cast(zero, U8)
 
 
-def range_of(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The scale, and the zero point as a float, with which 8 bits hold the range of x and 0."""
-    low, high = ops.minimum(ops.min(x), 0.0), ops.maximum(ops.max(x), 0.0)
-    spread = high - low
+def range_of(x: Tensor, axes: int | None = None) -> tuple[Tensor, Tensor]:
+    """The scale, and the zero point as a float, with which 8 bits hold the range of x and 0; of all of it, or along
+    an axis, which then has size 1."""
+    if axes is None:
+        x = ops.reshape(x, (1, -1)) if x.rank < 2 else x
+        least, most = ops.min(ops.min(x, -1)), ops.max(ops.max(x, -1))  # along rows first: that is done natively
+    else:
+        least, most = ops.min(x, axes, keepdims=True), ops.max(x, axes, keepdims=True)
+    low = ops.minimum(least, 0.0)
+    spread = ops.maximum(most, 0.0) - low
     scale = ops.where(ops.equal(spread, 0.0), 1.0, spread / 255.0)
     return scale, ops.clip(ops.round(0.0 - low / scale), 0.0, 255.0)
 
@@ -89,7 +96,7 @@ def range_of(x: Tensor) -> tuple[Tensor, Tensor]:
 @handler("QLinearMatMul")
 def q_linear_matmul(node: Node, a: Tensor, a_scale: Tensor, a_zero: Tensor, b: Tensor, b_scale: Tensor,
                     b_zero: Tensor, y_scale: Tensor, y_zero: Tensor) -> Tensor:
-    out = product(node, shifted(a, a_zero, row=True), shifted(b, b_zero, row=False))
+    out = ops.cast(whole_product(node, a, a_zero, b, b_zero), F64)
     by = _across(a_scale, a, row=True) * _across(b_scale, b, row=False) / _across(y_scale, a, row=True)
     return rounded(out * by, _across(y_zero, a, row=True), y_zero.dtype)
 
@@ -106,7 +113,9 @@ def _across(v: Tensor, x: Tensor, *, row: bool) -> Tensor:
 def q_linear_conv(node: Node, x: Tensor, x_scale: Tensor, x_zero: Tensor, w: Tensor, w_scale: Tensor, w_zero: Tensor,
                   y_scale: Tensor, y_zero: Tensor, bias: Tensor | None = None) -> Tensor:
     """Scales and zero points of the weights may be one for each filter; the bias counts in x_scale * w_scale."""
-    out = convolved(node, _less(x, x_zero), _less(w, w_zero), None if bias is None else ops.cast(bias, F64))
+    out = ops.cast(whole_conv(node, x, x_zero, w, w_zero), F64)
+    if bias is not None:
+        out = out + ops.reshape(ops.cast(bias, F64), (*bias.shape, *[1] * (x.rank - 2)))
     by = ops.cast(x_scale, F64) * ops.cast(w_scale, F64) / ops.cast(y_scale, F64)
     per = ops.reshape(by, (by.shape[0], *[1] * (x.rank - 2))) if by.rank == 1 and by.shape != (1,) else \
         ops.reshape(by, ())
@@ -116,15 +125,10 @@ def q_linear_conv(node: Node, x: Tensor, x_scale: Tensor, x_zero: Tensor, w: Ten
 @handler("ConvInteger")
 def conv_integer(node: Node, x: Tensor, w: Tensor, x_zero: Tensor | None = None,
                  w_zero: Tensor | None = None) -> Tensor:
-    return ops.cast(convolved(node, _less(x, x_zero), _less(w, w_zero)), "i32")
+    return whole_conv(node, x, x_zero, w, w_zero)
 
 
-def _less(x: Tensor, zero: Tensor | None) -> Tensor:
-    """x less its zero point as f64; a vector of zero points has one for each place of axis 0."""
-    wide = ops.cast(x, F64)
-    if zero is None:
-        return wide
-    offset = ops.cast(zero, F64)
-    if zero.rank == 1 and zero.shape != (1,):
-        return wide - ops.reshape(offset, (*zero.shape, *[1] * (x.rank - 1)))
-    return wide - ops.reshape(offset, ())
+@handler("MatMulInteger")
+def matmul_integer(node: Node, a: Tensor, b: Tensor, a_zero: Tensor | None = None,
+                   b_zero: Tensor | None = None) -> Tensor:
+    return whole_product(node, a, a_zero, b, b_zero)

@@ -1,9 +1,10 @@
 """com.microsoft.DynamicQuantizeLSTM: 8-bit weights, decoded, and activations that are rounded as ONNX Runtime does.
 
-x is quantised as a whole, h in every step over all rows of the batch, each with the scale and zero point that its range
-gives, as DynamicQuantizeLinear has it. What follows is float arithmetic on the rounded values. These are the numbers of
-ONNX Runtime with one thread: with more, each of its threads takes the range of its own rows of h. Where the CPU has no
-instruction for u8 by i8, it also holds sums of two products within 16 bits, which weights beyond +-64 may exceed.
+x is quantised as a whole, each row of h in every step by itself, with the scale and zero point that its range gives,
+as DynamicQuantizeLinear has it. What follows is float arithmetic on the rounded values. These are the numbers of ONNX
+Runtime for one row, and for more where it has a thread for each: with fewer, the rows of a thread share one range.
+Where the CPU has no instruction for u8 by i8, it also holds sums of two products within 16 bits, which weights beyond
++-64 may exceed.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from rnngraph.nn.tensor import Tensor
 
 
 class QuantizedLSTM(OnnxLSTM):
-    """An LSTM whose recurrent product sees h as 8 bits can hold it."""
+    """An LSTM whose recurrent product sees each row of h as 8 bits can hold it."""
 
     def step(self, x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        return super().step(x, {**state, "h": through_8_bits(state["h"])})
+        return super().step(x, {**state, "h": through_8_bits(state["h"], -1)})
 
 
 @handler("DynamicQuantizeLSTM", domain="com.microsoft")
@@ -52,7 +53,7 @@ def _beside(node: Node, name: str, q: Tensor, v: Tensor) -> Tensor:
     return ops.reshape(v, shapes[v.shape])
 
 
-def through_8_bits(x: Tensor) -> Tensor:
-    """What is left of x in 8 bits with one scale."""
-    scale, zero = range_of(x)
+def through_8_bits(x: Tensor, axis: int | None = None) -> Tensor:
+    """What is left of x in 8 bits with one scale, or one for each row along ``axis``."""
+    scale, zero = range_of(x, axis)
     return (ops.clip(ops.round(x / scale) + zero, 0.0, 255.0) - zero) * scale
