@@ -118,6 +118,24 @@ def _meets_transpose(value: Value) -> bool:
 SINKS: Final = (*ELEMENTWISE, ops.MATMUL, ops.CONCAT, ops.SLICE, ops.SOFTMAX)
 
 
+@pattern(ops.RESHAPE)
+def reshape_of_transpose(op: Op, b: Builder) -> Values:
+    """reshape(transpose(x, p), s) -> transpose(reshape(x), p')   where s adds and drops dims of size 1"""
+    if (found := transposed(op.operands[0], op)) is None:
+        return None
+    x, perm = found
+    shape = op.result.shape
+    long = [a for a in perm if x.shape[a] != 1]  # the axes of x that stay, in the order of the result
+    if [x.shape[a] for a in long] != [d for d in shape if d != 1]:
+        return None
+    order = sorted(long)
+    places = iter(order.index(a) for a in long)
+    ones = iter(range(len(long), len(shape)))  # new axes stand behind the others
+    back = [next(places) if d != 1 else next(ones) for d in shape]
+    narrow = (*(x.shape[a] for a in order), *(1 for d in shape if d == 1))
+    return [b.transpose(b.reshape(x, narrow), back)]
+
+
 @pattern(ops.CONCAT)
 def concat_of_transposes(op: Op, b: Builder) -> Values:
     """concat(transpose(x, p), transpose(y, p), axis a) -> transpose(concat(x, y, axis p[a]), p)"""
@@ -216,6 +234,6 @@ def transpose_of_reverse(op: Op, b: Builder) -> Values:
 
 LAYOUT_PATTERNS: Final[tuple[Pattern, ...]] = (
     transpose_of_transpose, transpose_of_broadcast, elementwise_of_transposes, matmul_of_transpose,
-    concat_of_transposes, slice_of_transpose, reduce_of_transpose, softmax_of_transpose, broadcast_of_transpose,
-    gather_of_transpose, reverse_of_transpose, transpose_of_reverse,
+    reshape_of_transpose, concat_of_transposes, slice_of_transpose, reduce_of_transpose, softmax_of_transpose,
+    broadcast_of_transpose, gather_of_transpose, reverse_of_transpose, transpose_of_reverse,
 )

@@ -230,7 +230,7 @@ def reshape_of_broadcast_scalar(op: Op, b: Builder) -> Values:
 
 @pattern(*ELEMENTWISE)
 def elementwise_of_reshapes(op: Op, b: Builder) -> Values:
-    """f(reshape(x, s), reshape(y, s), broadcast(scalar)) -> reshape(f(x, y, broadcast(scalar)), s)
+    """f(reshape(x, s), reshape(y, s), broadcast(z)) -> reshape(f(x, y, broadcast(z)), s)
 
     For reshapes that add or drop dims of size 1: those around a keepdims reduction meet and cancel.
     """
@@ -239,15 +239,17 @@ def elementwise_of_reshapes(op: Op, b: Builder) -> Values:
     if not sources or any(v.shape != sources[0].shape for v in sources):
         return None
     shape = sources[0].shape
-    if [d for d in shape if d != 1] != [d for d in op.result.shape if d != 1]:
+    before, after = ([a for a, d in enumerate(s) if d != 1] for s in (shape, op.result.shape))
+    if [shape[a] for a in before] != [op.result.shape[a] for a in after]:
         return None
+    places = dict(zip(after, before, strict=True))
     new = list[Value]()
     for v, r in zip(op.operands, reshapes, strict=True):
-        scalar = producer(v, ops.BROADCAST)
+        wide = producer(v, ops.BROADCAST)
         if r is not None and r.parent is op.parent:
             new.append(r.operands[0])
-        elif scalar is not None and scalar.operands[0].type.rank == 0:
-            new.append(b.broadcast(scalar.operands[0], shape, ()))
+        elif wide is not None and isinstance(wide.attrs, BroadcastAttrs) and places.keys() >= set(wide.attrs.axes):
+            new.append(b.broadcast(wide.operands[0], shape, tuple(places[a] for a in wide.attrs.axes)))
         else:
             return None
     return [b.reshape(b.op(op.opdef, *new, attrs=op.attrs), op.result.shape)]

@@ -18,6 +18,9 @@ from rnngraph.ir.sizes import expressions, sizes_for
 from rnngraph.rewrite import Pass, PassContext
 
 DEFAULT_STEPS, DEFAULT_SIZE = 100, 1
+REFERENCE = "reference"
+CUT_SECONDS = 30e-6  # what two more kernels in a call cost: one for the ops, one for what follows them
+MOVES, SAVES = "moves data between ops that ", "costs less than calls between kernels, beside ops that "
 VERDICTS = CHOSEN, SLOWER, REJECTED = "chosen", "slower", "rejected"
 
 
@@ -83,6 +86,8 @@ class SelectImplementation(Pass):
         dims = expected_dims(graph, context.dims)
         choices = {op: _choose(op, context, dims) for op in graph.block.body
                    if not op.impl and op.opdef is not CONST and (op.opdef is RNN or not self.fused_only)}
+        for run in _islands(choices):
+            _join(run, choices)
         for group in _moves(choices):
             _settle(group, choices)
         for op, choice in choices.items():
@@ -93,11 +98,11 @@ class SelectImplementation(Pass):
 
 @dataclass(slots=True)
 class _Choice:
-    """The candidates of an op, and which one it is; ``settled``: its neighbours decided."""
+    """The candidates of an op, and which one it is; ``settled``: why its neighbours decided."""
 
     candidates: tuple[Any, ...]
     best: Any
-    settled: bool = False
+    settled: str = ""
 
     @property
     def backend(self) -> str:
@@ -114,7 +119,7 @@ class _Choice:
         if candidate.failures:
             return "fails " + ", ".join(f.split(":")[0] for f in candidate.failures)
         if self.settled:
-            return "moves data between ops that " + ("run there" if candidate is self.best else f"{self.backend} runs")
+            return self.settled + ("run there" if candidate is self.best else f"{self.backend} runs")
         if candidate is self.best:
             return "the lowest estimate" if fit > 1 else "the only one whose constraints hold"
         return f"{self.best.name} is estimated faster"
@@ -155,7 +160,44 @@ def _settle(group: Sequence[Op], choices: dict[Op, _Choice]) -> None:
     for op in group:
         fit = [c for c in choices[op].candidates if c.seconds is not None and c.name.split(".")[0] in around]
         if fit:
-            choices[op] = _Choice(choices[op].candidates, min(fit, key=lambda c: c.seconds), settled=True)
+            choices[op] = _Choice(choices[op].candidates, min(fit, key=lambda c: c.seconds), MOVES)
+
+
+def _islands(choices: dict[Op, _Choice]) -> list[list[Op]]:
+    """Groups of ops that one backend would run and that read each other's results."""
+    left = dict.fromkeys(choices)
+    groups = []
+    while left:
+        todo = [left.popitem()[0]]
+        group = list(todo)
+        while todo:
+            op = todo.pop()
+            for other in _neighbours(op):
+                if other in left and choices[other].backend == choices[op].backend:
+                    del left[other]
+                    group.append(other)
+                    todo.append(other)
+        groups.append(group)
+    return groups
+
+
+def _join(group: Sequence[Op], choices: dict[Op, _Choice]) -> None:
+    """Ops whose neighbours all run elsewhere go there when the calls that this saves outweigh what is lost. Never to
+    the reference: what is small at the expected sizes may be far slower there at others."""
+    around = {choices[o].backend for op in group for o in _neighbours(op)
+              if o in choices and choices[o].backend != choices[op].backend}
+    if len(around) != 1:
+        return
+    (there,) = around
+    if there == REFERENCE:
+        return
+    fit = [min((c for c in choices[op].candidates if c.seconds is not None and c.name.split(".")[0] == there),
+               key=lambda c: c.seconds, default=None) for op in group]
+    found = [c for c in fit if c is not None]
+    lost = sum(c.seconds for c in found) - sum(choices[op].best.seconds for op in group)
+    if len(found) == len(group) and lost < CUT_SECONDS:
+        for op, candidate in zip(group, found, strict=True):
+            choices[op] = _Choice(choices[op].candidates, candidate, SAVES)
 
 
 def _neighbours(op: Op) -> list[Op]:

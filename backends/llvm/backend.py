@@ -137,7 +137,8 @@ def _nest_seconds(op: Op, dims: Dims, machine: Machine) -> float:
     elif op.name == "matmul":
         each = prod(n for (k, _), n in sizes.items() if k in (0, 1)) / 4.0
     elif op.name in LOOKUPS | ELEMENTWISE:
-        each = 1.0 if op.name in LOOKUPS else float(len(values))
+        runs = op.name in LOOKUPS and bool(nest.shape) and nest.maps[2][-1] is None  # of elements behind one index
+        each = float(len(values)) if op.name in ELEMENTWISE else VECTOR_SHARE if runs else 1.0
     else:
         each = 2.0 * prod(n for (k, _), n in sizes.items() if k == len(op.results))
         each *= 8.0 if op.name == "softmax" else 1.0
@@ -149,6 +150,7 @@ def _no_seconds(op: Op, dims: Dims, machine: Machine) -> float:
 
 
 ELEMENT_SECONDS = 0.6e-9
+VECTOR_SHARE = 0.2  # of an element's time, where elements are copied by vectors
 DTYPES = Constraint("dtypes", "native loops compute in f32, bool and i32", _dtypes)
 
 IMPLEMENTATIONS = (

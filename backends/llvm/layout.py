@@ -20,6 +20,7 @@ from rnngraph.phases.static import static_array
 ROW_BLOCK = 64  # rows that share one pass over a weight tile; their sums stay in L1
 PANEL = 16 * 1024  # bytes of weights that stay in L1 while a row block passes
 ALIGN = 64
+ALONE = 1.1  # time of a vector that is accumulated alone, relative to one beside others: empty lanes may cost less
 HUGE_PAGE = 2 << 20
 FLOAT = np.dtype(np.float32)
 
@@ -40,11 +41,6 @@ class Tiling:
     def tiles(self) -> int:
         return -(-self.vectors // self.nv)
 
-    @property
-    def ragged(self) -> bool:
-        """Whether the last vector, or the last tile, sticks out of the domain."""
-        return self.tiles * self.nv * self.width != self.n
-
 
 def tilings(partition: Partition, width: int) -> dict[int, Tiling]:
     """The tiling of every lane extent. It depends on the extent alone, so that a thread owns the same lanes of a
@@ -54,9 +50,8 @@ def tilings(partition: Partition, width: int) -> dict[int, Tiling]:
         parts[p.n] = max([parts.get(p.n, 1), *(len(g.parts) for g in p.groups)])
     out = {}
     for n, most in parts.items():
-        vectors = -(-n // width)
-        fits = [nv for nv in (4, 2, 1) if nv * most <= MAX_PARTS and vectors % nv == 0]
-        out[n] = Tiling(n, fits[0] if fits else 1, width)
+        fits = [Tiling(n, nv, width) for nv in (4, 2, 3, 1) if nv * most <= MAX_PARTS or nv == 1]
+        out[n] = min(fits, key=lambda t: t.tiles * t.nv * (ALONE if t.nv * most == 1 else 1.0))
     return out
 
 

@@ -21,7 +21,9 @@ from rnngraph.backends.llvm.cpu import CpuTarget
 
 MAX_PARTS = 4  # vectors of a row that accumulate together
 MAX_ROWS = 8
+FEW_ROWS = 4  # up to here there is a kernel for every number of rows
 UNROLL = 4
+MANY = 8  # a loop of more sums is unrolled half as far
 
 
 def fits(rows: int, parts: int, target: CpuTarget) -> bool:
@@ -31,9 +33,9 @@ def fits(rows: int, parts: int, target: CpuTarget) -> bool:
 
 
 def row_variants(parts: int, target: CpuTarget) -> tuple[int, ...]:
-    """The R for which rg_mk_R_{parts} exists, ascending: 1, 2, 4 where they fit, and the largest that fits."""
+    """The R for which rg_mk_R_{parts} exists, ascending: 1 to 4 where they fit, and the largest that fits."""
     possible = [r for r in range(1, MAX_ROWS + 1) if fits(r, parts, target)]
-    return tuple(r for r in possible if r in (1, 2, 4, possible[-1]))
+    return tuple(r for r in possible if r <= FEW_ROWS or r == possible[-1])
 
 
 def pair_parts(target: CpuTarget) -> tuple[int, ...]:
@@ -111,6 +113,7 @@ def _body(rows: int, streams: Sequence[str], parts: int, setup: list[str],
     ``parts`` the vectors of one k in a stream, ``addresses`` where each sum lives: (pointer, vector)."""
     vector = f"<{target.width} x float>"
     cells = list(addresses)
+    unroll = UNROLL if len(cells) <= MANY else UNROLL // 2
     sources = sorted(set(streams))
 
     def phis(now: str, *ways: tuple[str, str]) -> list[str]:
@@ -131,15 +134,15 @@ def _body(rows: int, streams: Sequence[str], parts: int, setup: list[str],
         out += [f"%{s}.{block}.next = getelementptr {vector}, ptr %{s}.{block}, i64 {count * parts}" for s in sources]
         return [*out, f"%k.{block}.next = add i64 %k.{block}, {count}"]
 
-    last = f"main.{UNROLL}"
+    last = f"main.{unroll}"
     sections: list[tuple[str, list[str]]] = [
         ("", [*setup, "%fresh = icmp eq i64 %beta, 0", "br i1 %fresh, label %start, label %resume"]),
         ("resume", [*_each_sum(addresses, target, "%old.{r}.{n} = load {vector}, {place}"), "br label %start"]),
-        ("start", [*phis("first", ("", "entry"), ("old", "resume")), f"%whole = and i64 %K, {-UNROLL}",
+        ("start", [*phis("first", ("", "entry"), ("old", "resume")), f"%whole = and i64 %K, {-unroll}",
                    "%long = icmp sgt i64 %whole, 0", "br i1 %long, label %main, label %rest"]),
         ("main", ["%k.main = phi i64 [ 0, %start ], [ %k.main.next, %main ]",
                   *pointers("main", ("", "start"), (".main.next", "main")),
-                  *phis("main", ("first", "start"), (last, "main")), *steps(UNROLL, "main"),
+                  *phis("main", ("first", "start"), (last, "main")), *steps(unroll, "main"),
                   "%more = icmp slt i64 %k.main.next, %whole", "br i1 %more, label %main, label %rest"]),
         ("rest", ["%k.rest = phi i64 [ 0, %start ], [ %k.main.next, %main ]",
                   *pointers("rest", ("", "start"), (".main.next", "main")),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from rnngraph.backends.llvm.cpu import CpuTarget
 from rnngraph.backends.llvm.layout import ROW_BLOCK
-from rnngraph.backends.llvm.microkernel import name, pair_name, row_variants
+from rnngraph.backends.llvm.microkernel import FEW_ROWS, name, pair_name, row_variants
 from rnngraph.backends.llvm.vector import I32, I64, PTR, VOID, Builder, Emit, IRValue
 
 LINE = 16  # floats of a cache line
+CHAINS = 8  # sums at once that hide the latency of a multiply-add: 4 cycles, 2 a cycle
 _TILE = [PTR, I64, PTR, I64, PTR, I64, I64]
 _PAIR = [PTR, PTR, PTR, PTR, PTR, I64, I64]
 
@@ -26,12 +27,12 @@ def call_pair(e: Emit, b: Builder, vectors: int, acc0: IRValue, acc1: IRValue, l
 
 def call_rows(e: Emit, b: Builder, vectors: int, acc: IRValue, left: IRValue, stride: IRValue, weights: IRValue,
               k: IRValue, beta: IRValue, rows: IRValue, panel: int) -> None:
-    """All ``rows`` of one tile: the largest variant in a loop, then each smaller one at most once.
+    """All ``rows`` of one tile: the largest variant in a loop, then the rest, in two even parts where no variant takes
+    it. One that has too few chains to hide the latency of a multiplication takes the last turn's rows in: 6+1 as 4+3.
 
     ``panel`` is the size of the weights that these rows stream, in floats. Every turn of the loop asks for a part of
     the panel that follows, so that it has come to the second-level cache when its turn comes.
     """
-    variants = row_variants(vectors, e.target)
     width = vectors * e.W
 
     def call(r: int, row: IRValue) -> None:
@@ -39,8 +40,13 @@ def call_rows(e: Emit, b: Builder, vectors: int, acc: IRValue, left: IRValue, st
         b.call(fn, [e.at(b, acc, b.mul(row, e.num(width))), e.num(width), e.at(b, left, b.mul(row, stride)), stride,
                     weights, k, beta])
 
-    most = variants[-1]
-    whole = b.mul(b.udiv(rows, e.num(most)), e.num(most))
+    most = most_rows(e.target, vectors)
+    rest = b.urem(rows, e.num(most))
+    few = min(FEW_ROWS, most - 1)
+    short = max(0, min(-(-CHAINS // vectors) - 1, 2 * few - most))  # the longest rest that takes more rows in
+    shared = b.and_(b.icmp_unsigned("<", b.sub(rest, e.num(1)), e.num(short)), b.icmp_signed(">", rows, e.num(most)))
+    last = b.select(shared, b.add(rest, e.num(most)), rest)
+    whole = b.sub(rows, last)
     lines = -(-panel // LINE // (ROW_BLOCK // most))
     following = e.at(b, weights, panel)
     with e.for_range(b, 0, whole, most, name=f"by{most}") as loop:
@@ -48,13 +54,20 @@ def call_rows(e: Emit, b: Builder, vectors: int, acc: IRValue, left: IRValue, st
         for line in range(lines):
             prefetch(e, b, e.at(b, first, line * LINE))
         call(most, loop.index)
-    done = whole
-    for r in reversed(variants[:-1]):
-        # at most a few turns: the larger variants have taken the rest
-        with e.for_range(b, done, b.sub(rows, e.num(r - 1)), r, name=f"by{r}") as loop:
+    if most == 1:
+        return
+    share = b.select(b.icmp_signed("<=", last, e.num(few)), last, b.lshr(b.add(last, e.num(1)), e.num(1)))
+    with e.for_range(b, whole, rows, share, name="rest") as loop:
+        count = e.least(b, b.sub(rows, loop.index), share)
+        after = b.append_basic_block("multiplied")
+        cases = b.switch(count, after)
+        for r in range(1, few + 1):
+            block = b.append_basic_block(f"by{r}")
+            cases.add_case(e.num(r), block)
+            b.position_at_end(block)
             call(r, loop.index)
-        left_over = b.sub(rows, done)
-        done = b.add(done, b.mul(b.udiv(left_over, e.num(r)), e.num(r)))
+            b.branch(after)
+        b.position_at_end(after)
 
 
 def prefetch(e: Emit, b: Builder, address: IRValue) -> None:

@@ -88,32 +88,54 @@ def _least(dtype: DType, *, greatest: bool = False) -> float | int:
 
 
 def _reduce(p: Place, b: Builder) -> None:
-    """Sums and products of floats are kept in double precision: they do not grow worse with the number of terms."""
+    """All results of the last outer axis: W at a time where results and what they are made of lie side by side."""
+    assert p.span is not None
+    e, (size, strides) = p.e, p.span
+    whole: IRValue = e.num(0)
+    if element_type(p.dtypes[0]) == F32 and p.dtypes[1].is_float:
+        beside = b.and_(*(b.icmp_signed("==", s, e.num(1)) for s in strides))
+        whole = b.select(beside, b.and_(size, e.num(-e.W)), e.num(0))
+        with e.for_range(b, 0, whole, e.W, name="vectors") as v:
+            to, source = (e.at(b, at, v.index) for at in p.at)
+            e.store(b, _reduced(p, b, source, e.W), to)
+    with e.for_range(b, whole, size, name="results") as i:
+        to, source = (p.along(b, k, i.index, s) for k, s in enumerate(strides))
+        p.store(b, 0, _reduced(p, b, source, 1), to)
+
+
+def _reduced(p: Place, b: Builder, address: IRValue, lanes: int) -> IRValue:
+    """One result, or several side by side. Sums and products of floats are kept in double precision: they do not grow
+    worse with the number of terms."""
     name, dtype, e = p.op.name, p.dtypes[1], p.e
-    sums = name in ("reduce_sum", "reduce_mean", "reduce_prod")
-    kind: IRType = F64 if sums and dtype.is_float else element_type(dtype)
+    double = name in ("reduce_sum", "reduce_mean", "reduce_prod") and dtype.is_float
+
+    def lanewise(element: IRType) -> IRType:
+        return ir.VectorType(element, lanes) if lanes > 1 else element
+
+    def number(x: float | int, element: IRType) -> IRValue:
+        return e.const(x, element) if lanes > 1 else ir.Constant(element, float(x) if dtype.is_float else x)
+
+    kind: IRType = F64 if double else element_type(dtype)
     start = {"reduce_prod": 1, "reduce_max": _least(dtype), "reduce_min": _least(dtype, greatest=True)}.get(name, 0)
-    total = ir.Constant(kind, float(start) if dtype.is_float else start)
     with b.goto_entry_block():
-        slot = b.alloca(kind)
-    b.store(total, slot)
+        slot = b.alloca(lanewise(kind))
+    b.store(number(start, kind), slot)
     with ExitStack() as loops:
-        address = p.at[1]
         for size, stride in p.inner:
             loop = loops.enter_context(e.for_range(b, 0, size, name="reduced"))
             address = p.along(b, 1, loop.index, stride, address)
-        x = p.load(b, 1, address)
-        if kind == F64 and dtype.itemsize == 4:
-            x = b.fpext(x, F64)
-        old = b.load(slot, typ=kind)
-        b.store(_combined(p, b, old, x), slot)
-    out = b.load(slot, typ=kind)
+        x = e.load(b, address) if lanes > 1 else p.load(b, 1, address)
+        if double and dtype.itemsize == 4:
+            x = b.fpext(x, lanewise(F64))
+        b.store(_combined(p, b, b.load(slot, typ=lanewise(kind)), x), slot)
+    out = b.load(slot, typ=lanewise(kind))
     if name == "reduce_mean":
         count = p.inner[0][0]
         for size, _ in p.inner[1:]:
             count = b.mul(count, size)
-        out = b.fdiv(out, b.sitofp(count, F64))
-    p.store(b, 0, b.fptrunc(out, F32) if kind == F64 and dtype.itemsize == 4 else out)
+        count = b.sitofp(count, F64)
+        out = b.fdiv(out, e.splat(b, count) if lanes > 1 else count)
+    return b.fptrunc(out, lanewise(F32)) if double and dtype.itemsize == 4 else out
 
 
 def _combined(p: Place, b: Builder, x: IRValue, y: IRValue) -> IRValue:

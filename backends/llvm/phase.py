@@ -9,7 +9,7 @@ previous step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rnngraph.backends.llvm.args import Slots, runs, shift_slot, weight_slot
 from rnngraph.backends.llvm.layout import ALIGN, ROW_BLOCK, Tiling, group_offsets, k_block
@@ -47,9 +47,8 @@ class PhaseEmitter:
         at = Step(*fn.args)
         self.at = at
         self.prepare(b)
-        scalars = RowScalars(self) if self.phase.row_scalars else None
-        if scalars is not None:
-            scalars.emit(b)
+        if self.phase.row_scalars:
+            RowScalars(self).emit(b)
         if self.phase.fold:
             fold(self, b)
         else:
@@ -85,10 +84,10 @@ class PhaseEmitter:
         self.live = self.at.row1  # the first row that has ended at this step, like all behind it
         if self.lengths is not None:
             live = self.e.load(b, self.e.at(b, self.pointer(b, "live"), self.at.t, I64), I64, align=8)
-            live = b.select(b.icmp_signed("<", live, self.at.row1), live, self.at.row1)
+            live = self.e.least(b, live, self.at.row1)
             self.live = b.select(b.icmp_signed(">", live, self.at.row0), live, self.at.row0)
         if self.stage.until:
-            self.live = b.select(b.icmp_signed("<", self.at.live, self.live), self.at.live, self.live)
+            self.live = self.e.least(b, self.at.live, self.live)
         self.weights = {(g, q): self.pointer(b, weight_slot(self.index, g, q))
                         for g, group in enumerate(self.phase.groups) for q in range(len(group.pieces))}
         if self.partition.reductions or self.phase.row_scalars:
@@ -194,12 +193,11 @@ class PhaseEmitter:
         together = b.select(self.single, e.num(2), e.num(1)) if self.phase.groups else e.num(1)
         with e.for_range(b, first, last, together, name="tiles") as loop:
             left = b.sub(last, loop.index)
-            tiles = b.select(b.icmp_signed("<", left, together), left, together)
+            tiles = e.least(b, left, together)
             mirrored = b.sub(b.add(first, left), tiles)
             tile = b.select(b.icmp_signed("==", self.odd, e.num(1)), mirrored, loop.index)
             with e.for_range(b, at.row0, self.live, ROW_BLOCK, name="rows") as block:
-                rest = b.sub(self.live, block.index)
-                rows = b.select(b.icmp_signed("<", rest, e.num(ROW_BLOCK)), rest, e.num(ROW_BLOCK))
+                rows = e.least(b, b.sub(self.live, block.index), e.num(ROW_BLOCK))
                 for g in range(len(self.phase.groups)):
                     self.accumulate(b, g, tile, tiles, block.index, rows)
                 self.epilogue(b, tile, tiles, block.index, rows, self.vector)
@@ -241,8 +239,7 @@ class PhaseEmitter:
         few = b.icmp_signed("<=", rows, e.num(most))
         step = b.select(few, e.num(piece.k), e.num(block))
         with e.for_range(b, 0, piece.k, step, name="k") as loop:
-            rest = b.sub(e.num(piece.k), loop.index)
-            length = b.select(b.icmp_signed("<", rest, step), rest, step)
+            length = e.least(b, b.sub(e.num(piece.k), loop.index), step)
             beta = b.or_(again, b.zext(b.icmp_signed(">", loop.index, e.num(0)), I64))
             self.multiply(b, vectors, acc, e.at(b, left, loop.index), stride,
                           e.at(b, weights, b.mul(loop.index, e.num(vectors * e.W))), panel, length, beta,
@@ -271,21 +268,22 @@ class PhaseEmitter:
     def epilogue(self, b: Builder, tile: IRValue, tiles: IRValue, row: IRValue, rows: IRValue,
                  each_vector: Callable[[Builder, Place], None]) -> None:
         """``each_vector`` for all vectors of the tiles in these rows."""
-        e, nv = self.e, self.tiling.nv
-        with e.for_range(b, 0, tiles, name="tile") as each, e.for_range(b, 0, rows, name="row") as r, \
-                e.for_range(b, 0, nv, name="vector") as v:
-            vector = b.add(b.mul(b.add(tile, each.index), e.num(nv)), v.index)
-            lane = b.mul(vector, e.num(e.W))
-            sums = []
-            for g, group in enumerate(self.phase.groups):
-                width = len(group.parts) * nv * e.W
-                at = b.add(b.mul(each.index, e.num(self.tile_floats)), b.mul(r.index, e.num(width)))
-                sums.append(e.at(b, e.at(b, self.acc, self.offsets[g]), at))
-            mask = None
-            if self.tiling.ragged:
-                start = b.select(b.icmp_signed("<", lane, e.num(self.phase.n)), lane, e.num(self.phase.n))
-                mask = e.tail_mask(b, start, self.phase.n)
-            each_vector(b, Place(b.add(row, r.index), lane, vector, mask, sums, v.index))
+        e, nv, n = self.e, self.tiling.nv, self.phase.n
+        with e.for_range(b, 0, tiles, name="tile") as each:
+            first = b.mul(b.add(tile, each.index), e.num(nv))
+            count = e.num(nv)
+            if self.tiling.vectors % nv:  # the last tile sticks out
+                count = e.least(b, b.sub(e.num(self.tiling.vectors), first), count)
+            with e.for_range(b, 0, rows, name="row") as r, e.for_range(b, 0, count, name="vector") as v:
+                vector = b.add(first, v.index)
+                lane = b.mul(vector, e.num(e.W))
+                sums = []
+                for g, group in enumerate(self.phase.groups):
+                    width = len(group.parts) * nv * e.W
+                    at = b.add(b.mul(each.index, e.num(self.tile_floats)), b.mul(r.index, e.num(width)))
+                    sums.append(e.at(b, e.at(b, self.acc, self.offsets[g]), at))
+                mask = e.tail_mask(b, lane, n) if n % e.W else None
+                each_vector(b, Place(b.add(row, r.index), lane, vector, mask, sums, v.index))
 
     # --- evaluation -----------------------------------------------------------------------------------------------
 
@@ -295,7 +293,7 @@ class PhaseEmitter:
         for i in self.order:  # operands first, so that evaluation never goes deep
             self.eval(b, i, place, memo, root=i.level >= self.phase.level)
         e = self.e
-        values = [self.eval(b, s.instance, place, memo, root=True) for s in self.phase.stores]
+        values = [stored(e, b, self.eval(b, s.instance, place, memo, root=True)) for s in self.phase.stores]
         reduced = [self.eval(b, r.args[0], place, memo, root=True) for r in self.phase.reduces]
         active = None
         if self.lengths is not None:
@@ -306,11 +304,9 @@ class PhaseEmitter:
             done = e.load(b, e.at(b, base, b.mul(place.row, stride)), F32)
             running = b.fcmp_ordered("==", done, F32(0.0))
             active = running if active is None else b.and_(active, running)
-        values = [stored(e, b, v) for v in values]
         values = [v if active is None else self.keep(b, s, v, active, place)
                   for s, v in zip(self.phase.stores, values, strict=True)]
-        for s, value in zip(self.phase.stores, values, strict=True):
-            self.write(b, s, value, place)
+        self.write(b, list(zip(self.phase.stores, values, strict=True)), place)
         for r, value in zip(self.phase.reduces, reduced, strict=True):
             partial(self, b, r, value, place)
 
@@ -322,8 +318,7 @@ class PhaseEmitter:
                 values.append((s, self.read(b, Leaf(Source.CARRY, s.dest), s.pos, place)))
             elif s.dest not in self.modes and s.dest not in self.partition.temporaries:
                 values.append((s, self.padding(b, s, place)))
-        for s, value in values:
-            self.write(b, s, value, place)
+        self.write(b, values, place)
 
     def eval(self, b: Builder, i: Instance, place: Place, memo: dict[Instance, IRValue], *, root: bool) -> IRValue:
         if i not in memo:
@@ -387,8 +382,19 @@ class PhaseEmitter:
             other = b.select(first, other, e.load(b, address, mask=place.mask))
         return other
 
-    def write(self, b: Builder, s: Store, value: IRValue, place: Place) -> None:
-        e = self.e
-        base, stride = self.destination(b, s.dest)
-        lane = b.add(place.lane, e.num(s.pos))
-        e.store(b, value, e.at(b, base, b.add(b.mul(place.row, stride), lane)), mask=place.mask)
+    def write(self, b: Builder, values: Sequence[tuple[Store, IRValue]], place: Place) -> None:
+        e, n = self.e, self.phase.n
+        targets = []
+        for s, value in values:
+            base, stride = self.destination(b, s.dest)
+            lane = b.add(place.lane, e.num(s.pos))
+            targets.append((value, e.at(b, base, b.add(b.mul(place.row, stride), lane))))
+        if not n % e.W:
+            for value, address in targets:
+                e.store(b, value, address)
+        elif targets:
+            with b.if_else(b.icmp_signed("<=", place.lane, e.num(n - e.W))) as branches:
+                for branch, count in zip(branches, (e.W, n % e.W), strict=True):
+                    with branch:
+                        for value, address in targets:
+                            e.store_first(b, value, address, count)

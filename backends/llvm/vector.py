@@ -152,6 +152,10 @@ class Emit:
         """``x`` itself, or the i64 constant of a Python int."""
         return self.num(x) if isinstance(x, int) else x
 
+    def least(self, b: Builder, x: IRValue, y: IRValue) -> IRValue:
+        """The smaller of two i64."""
+        return b.select(b.icmp_signed("<", x, y), x, y)
+
     # --- vectors -----------------------------------------------------------------------------------------------
 
     def splat(self, b: Builder, scalar: IRValue) -> IRValue:
@@ -225,6 +229,20 @@ class Emit:
             return
         fn = self.declare(f"llvm.masked.store.{mangle(x.type)}.p0", VOID, [x.type, PTR, I32, mask.type])
         b.call(fn, [x, address, self.num(align, I32), mask])
+
+    def store_first(self, b: Builder, x: IRValue, address: IRValue, count: int) -> None:
+        """Write the first ``count`` lanes of a vector of f32, in pieces of 1, 2, 4 ... lanes. A masked store takes tens
+        of cycles on some CPUs (AMD before Zen 4)."""
+        if count == self.W:
+            self.store(b, x, address)
+            return
+        at = 0
+        while at < count:
+            size = 1 << (count - at).bit_length() - 1
+            part = b.extract_element(x, self.num(at, I32)) if size == 1 else b.shuffle_vector(
+                x, ir.Constant(x.type, ir.Undefined), ir.Constant(ir.VectorType(I32, size), list(range(at, at + size))))
+            self.store(b, part, self.at(b, address, at))
+            at += size
 
     # --- control -----------------------------------------------------------------------------------------------
 

@@ -59,6 +59,20 @@ T = "{perm = [1, 0, 2]} : f32[B,T,4]"
         "  %e = broadcast %k {shape = [T, B], axes = []} : f32[T,B]"
         "  %b = add %m, %e : f32[T,B]  %y = sqrt %b : f32[T,B]", id="reshapes of a keepdims reduction"),
     pytest.param(
+        "%a = reshape %x {shape = [1, T, B, 1, 4]} : f32[1,T,B,1,4]"
+        "  %e = broadcast %v {shape = [1, T, B, 1, 4], axes = [4]} : f32[1,T,B,1,4]"
+        "  %b = add %a, %e : f32[1,T,B,1,4]  %y = reshape %b {shape = [T, B, 4]} : f32[T,B,4]",
+        "%e = broadcast %v {shape = [T, B, 4], axes = [2]} : f32[T,B,4]  %y = add %x, %e : f32[T,B,4]",
+        id="reshapes around a bias"),
+    pytest.param(
+        "%a = reshape %x {shape = [T, B, 1, 4]} : f32[T,B,1,4]"
+        "  %t = transpose %a {perm = [3, 2, 1, 0]} : f32[4,1,B,T]  %n = tanh %t : f32[4,1,B,T]"
+        "  %r = reshape %n {shape = [1, 4, B, T]} : f32[1,4,B,T]"
+        "  %y = transpose %r {perm = [3, 0, 2, 1]} : f32[T,1,B,4]",
+        "%n = tanh %x : f32[T,B,4]  %r = reshape %n {shape = [T, B, 4, 1]} : f32[T,B,4,1]"
+        "  %y = transpose %r {perm = [0, 3, 1, 2]} : f32[T,1,B,4]",
+        id="a transpose between reshapes of ones"),
+    pytest.param(
         "%a = broadcast %v {shape = [B, 4], axes = [1]} : f32[B,4]  %y = reverse %a {axis = 0} : f32[B,4]",
         "%y = broadcast %v {shape = [B, 4], axes = [1]} : f32[B,4]", id="reverse of what repeats"),
     pytest.param(

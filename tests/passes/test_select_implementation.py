@@ -64,6 +64,24 @@ def test_the_cheapest_whose_constraints_hold() -> None:
     ]
 
 
+@pytest.mark.parametrize(("there", "seconds", "joins"), [("near", 25e-6, True), ("near", 40e-6, False),
+                                                       ("reference", 25e-6, False)])
+def test_few_ops_between_those_of_another_backend_join_them(there: str, seconds: float, joins: bool) -> None:
+    ctx = context(registry=Registry([implementation(f"{there}.op", "neg", 1e-6), implementation("far.op", "tanh", 1e-6),
+                                     implementation(f"{there}.tanh", "tanh", seconds)]))
+    text = """graph @g(%x: f32[B,4]) {
+      %a = neg %x : f32[B,4]ONE
+      %b = tanh %a : f32[B,4]TWO
+      %c = neg %b : f32[B,4]ONE
+      return c = %c
+    }"""
+    chosen = f"{there}.tanh" if joins else "far.op"
+    assert_rewrites(text.replace("ONE", "").replace("TWO", ""), "select-implementation",
+                    text.replace("ONE", f' <impl = "{there}.op">').replace("TWO", f' <impl = "{chosen}">'), context=ctx)
+    reason = "costs less than calls between kernels, beside ops that run there" if joins else "the lowest estimate"
+    assert [d.reason for d in selection(ctx).decisions if d.candidate == chosen] == [reason]
+
+
 def test_bodies_belong_to_their_scan() -> None:
     text = """graph @g(%x: f32[T,B,2], %h: f32[B,2]) {
       %c, %y = scan carry(h = %h) over(x = %x) {steps = T} {

@@ -20,6 +20,7 @@ import pytest
 
 from rnngraph.backends.llvm import plan
 from rnngraph.ir import Array
+from rnngraph.nn import Dense, Input, trace
 from tests.backends.llvm.helpers import TARGETS
 from tests.backends.llvm.native import PLANNERS, Native, native
 from tests.phases.cells import CELLS, graph
@@ -121,6 +122,18 @@ def test_bounds() -> None:
     kinds = ["lstm", "gru_before", "projected", "layer_normed", "row_gate", "stacked", "delays", "summary", "sru"]
     run_sweep(f"sweep({kinds}, [5, 17], list(TARGETS)[-2:], [None])\n"
               f"sweep({kinds[:6]}, [19], ['generic'], ['rows', 'lanes'])")
+
+
+def sweep_rows(lanes: list[int], targets: list[str]) -> None:
+    for n in lanes:
+        for target in targets:
+            made = trace(Dense(n), Input(("batch", 7)))
+            sweep_sizes(native(made, TARGETS[target]), [{"batch": b} for b in range(1, 18)])
+
+
+@needs_mprotect
+def test_bounds_of_every_number_of_rows() -> None:
+    run_sweep("sweep_rows([6, 20, 41, 70], list(TARGETS))")
 
 
 @needs_mprotect

@@ -25,6 +25,10 @@ ROUNDED = {  # arguments, ops, result
     "mean of two axes": (F, "reduce_mean %x {axes = [0, 1]}", "f32[5]"),
     "sum of all": (F, "reduce_sum %x {axes = [0, 1, 2]}", "f32[]"),
     "product": (F, "reduce_prod %x {axes = [1]}", "f32[B,5]"),
+    "sum of vectors": ("%m: f32[B,9,T,17]", "reduce_sum %m {axes = [1]}", "f32[B,T,17]"),
+    "sum of lanes": ("%m: f32[B,9,T,17]", "reduce_sum %m {axes = [1, 3]}", "f32[B,T]"),
+    "mean of vectors": ("%m: f32[B,T,40]", "reduce_mean %m {axes = [0, 1]}", "f32[40]"),
+    "product of vectors": ("%m: f32[5,T,33]", "reduce_prod %m {axes = [0]}", "f32[T,33]"),
     "running sum": (F, "cumsum %x {axis = 1, exclusive = false, reverse = false}", "f32[B,T,5]"),
     "running sum from the end": (F, "cumsum %x {axis = 1, exclusive = true, reverse = true}", "f32[B,T,5]"),
     "attention": ("%a: f32[B,T,20], %b: f32[B,20,N]", "matmul %a, %b", "f32[B,T,N]"),
@@ -62,6 +66,8 @@ EXACT = {
     "gather": ("%x: f32[5,7], %j: i32[T,N]", "gather %x, %j", "f32[T,N,7]"),
     "gather by u8": ("%x: f32[5,7], %j: u8[T,N]", "gather %x, %j", "f32[T,N,7]"),
     "largest": (F, "reduce_max %x {axes = [1]}", "f32[B,5]"), "least": (F, "reduce_min %x {axes = [0, 2]}", "f32[T]"),
+    "largest of vectors": ("%m: f32[B,9,T,17]", "reduce_max %m {axes = [1]}", "f32[B,T,17]"),
+    "least of doubles": ("%d: f64[T,B,17]", "reduce_min %d {axes = [0]}", "f64[B,17]"),
     "largest integer": (L, "reduce_max %x {axes = [1]}", "i64[B,5]"),
     "least integer": ("%z: u8[B,T]", "reduce_min %z {axes = [0]}", "u8[T]"),
     "sum of integers": (L, "reduce_sum %x {axes = [0]}", "i64[T,5]"),
@@ -173,6 +179,10 @@ def test_nan_and_infinities() -> None:
         got, want = native(graph)({"x": x}), evaluate(graph, {"x": x})
         for key, expected in want.items():
             np.testing.assert_array_equal(got[key], expected, err_msg=op)
+    wide = np.tile(x, 5)[:, :19]  # vectors and a rest
+    for op in ("reduce_max", "reduce_min", "reduce_sum"):
+        graph = graph_of(("%x: f32[3,19]", f"{op} %x {{axes = [0]}}", "f32[19]"))
+        np.testing.assert_array_equal(native(graph)({"x": wide})["r"], evaluate(graph, {"x": wide})["r"], err_msg=op)
 
 
 @pytest.mark.parametrize(("op", "dtype", "bad", "message"), [

@@ -15,6 +15,7 @@ import rnngraph as rg
 from rnngraph.backends.llvm import plan
 from rnngraph.ir import Array, Graph
 from rnngraph.nn import GRU, LSTM, Bidirectional, Dense, Input, Model, Sequential, ops, trace
+from tests.backends.llvm.helpers import TARGETS
 from tests.backends.llvm.native import PLANNERS, Native, check, native
 from tests.phases.cells import CELLS, graph
 from tests.phases.random_cells import RandomCell
@@ -114,6 +115,18 @@ def test_a_row_does_not_depend_on_the_batch(kind: str) -> None:
     for row in (0, 15, 31, 32):
         alone = run({n: a[row:row + 1].copy() for n, a in inputs.items()})
         assert_same_bits(alone, {n: a[row:row + 1] for n, a in together.items()}, f"row {row}")
+
+
+@pytest.mark.parametrize("target", list(TARGETS))
+@pytest.mark.parametrize("lanes", [3, 20, 70])  # tiles of 1, 2, 3 and 4 vectors, some beyond the last lane
+def test_rows_of_every_number(lanes: int, target: str) -> None:
+    made = trace(Dense(lanes, activation="relu"), Input(("batch", 9)))
+    run = native(made, TARGETS[target])
+    inputs = random_inputs(run.graph, {"batch": 23})
+    together = run(inputs)
+    check(run, [{"batch": 23}])
+    for rows in range(1, 23):
+        assert_same_bits(run({"x": inputs["x"][:rows].copy()}), {"y": together["y"][:rows]}, f"{rows} rows")
 
 
 def test_long_inner_sums_do_not_depend_on_the_batch() -> None:
