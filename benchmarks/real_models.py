@@ -20,14 +20,14 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 import rnngraph as rg
-from benchmarks.zoo import g2pm, keras_models, madmom, medaka, onnx_models
+from benchmarks.zoo import g2pm, keras_models, madmom, medaka, onnx_models, onnx_unseen
 from benchmarks.zoo.case import Arrays, Case, Entry, Run
 from benchmarks.zoo.fetch import Unreachable
 from benchmarks.zoo.runtime import session
 from rnngraph.ir import Graph, RnnAttrs, ScanAttrs
 
 ENTRIES: tuple[Entry, ...] = (*onnx_models.ENTRIES, *keras_models.ENTRIES, *medaka.ENTRIES, *g2pm.ENTRIES,
-                              *madmom.ENTRIES)
+                              *madmom.ENTRIES, *onnx_unseen.ENTRIES)
 BLOCK_SECONDS = 0.1
 PAUSE_SECONDS = 0.1
 
