@@ -73,7 +73,7 @@ class Recurrence:
                           *(["native" if self.native else "in numpy"] if self.selected else [])])
 
 
-def recurrences(model: object, inputs: Inputs = None, *, example_inputs: Sequence[Any] | None = None,
+def recurrences(model: object, inputs: Inputs = None, *, example_inputs: Any = None,
                 target: str = "cpu") -> list[Recurrence]:
     """The recurrences of whatever `rnngraph.compile` takes, as they are after recognition and merges, in order.
 
@@ -110,7 +110,7 @@ def origins_of(model: object) -> Mapping[str, str]:
     return model.origins() if isinstance(model, ImportedModel) else {}
 
 
-def _graph(model: object, inputs: Inputs, example_inputs: Sequence[Any] | None) -> tuple[Graph, Mapping[str, str]]:
+def _graph(model: object, inputs: Inputs, example_inputs: Any) -> tuple[Graph, Mapping[str, str]]:
     if isinstance(model, Graph):
         return model, {}
     if not isinstance(model, Layer):
@@ -122,11 +122,16 @@ def _graph(model: object, inputs: Inputs, example_inputs: Sequence[Any] | None) 
     return trace(model, inputs), origins_of(model)
 
 
-def _specialized(model: ImportedModel, example_inputs: Sequence[Any] | None) -> Graph:
+def _specialized(model: ImportedModel, example_inputs: Any) -> Graph:
     """The graph; where it follows from values or sizes, the one for the example."""
-    examples = [] if example_inputs is None else [np.asarray(a) for a in model.arrays(example_inputs)]
-    arrays = {x.name: a for x, a in zip(model.inputs, examples, strict=False)}
-    known = {d: n for x, a in zip(model.inputs, examples, strict=False) for d, n in zip(x.shape, a.shape, strict=False)
+    given = model.arrays(example_inputs)
+    if isinstance(given, Mapping):
+        theirs = {x.name: model.names.inputs.get(x.name, x.name) for x in model.inputs}
+        named = {own: given[name] for own, name in theirs.items() if name in given}
+    else:
+        named = dict(zip((x.name for x in model.inputs), given or (), strict=False))
+    arrays = {n: np.asarray(a) for n, a in named.items()}
+    known = {d: n for x in model.inputs if x.name in arrays for d, n in zip(x.shape, arrays[x.name].shape, strict=False)
              if dims.is_symbol(d)}
     values: dict[str, Array] = {}
     sizes: dict[str, Dim] = {}

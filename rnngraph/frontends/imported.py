@@ -106,12 +106,9 @@ class ImportedModel(Layer, ABC):
         own = [f"{self.names.inputs.get(x.name, x.name)!r} ({x.type})" for x in self.inputs
                if x.dtype.kind != "float" and x.rank == (1 if what == "lengths" else 2)]
         inputs = f"give {' or '.join(own)} with the others" if own else \
-            f"this one has none, so that every row runs all its steps; {self.without_rows()}"
+            "this one has none, so that every row runs all its steps: cut the padding and call rows of one length " \
+            "together, or export the model with such an input"
         return f"{what}= is for layers of rnngraph.nn; a model from elsewhere takes them as inputs of its own: {inputs}"
-
-    def without_rows(self) -> str:
-        """What to do where no input of the model says where rows end."""
-        return "cut the padding and call rows of one length together, or export the model with such an input"
 
     def origins(self) -> Mapping[str, str]:
         """The op of each foreign node (LSTM, Loop, ...), by the name that the graph's ops carry as their layer."""

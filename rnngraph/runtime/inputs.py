@@ -44,8 +44,7 @@ class InputSpec:
             raise InputError(f"input {self.shown}: expected {self.type}, got a masked array, whose mask would be "
                              "lost; fill it first (x.filled(value)), and give lengths= for padded rows")
         if isinstance(given, Mapping):
-            raise InputError(f"input {self.shown}: expected {self.type}, got a mapping with the keys {list(given)}: "
-                             "inputs by name go to model.run({...}), or as model(**{...})")
+            raise InputError(f"input {self.shown}: expected {self.type}, {mapping(given)}")
         if isinstance(given, PackedSequence):
             raise InputError(f"input {self.shown}: expected {self.type}, got a PackedSequence, and this model takes "
                              "none: rnngraph.data.pad_packed_sequence pads it")
@@ -100,6 +99,12 @@ class RoundedSpec(InputSpec):
 
     def array(self, given: object) -> Array:
         return round_bf16(InputSpec.array(self, given))
+
+
+def mapping(given: Mapping[object, object]) -> str:
+    """What is said of a mapping in the place of an array."""
+    return (f"got a mapping with the keys {list(given)}: inputs by name go to model.run({{...}}), or as "
+            "model(**{...})")
 
 
 def spec_of(name: str, type: TensorType, bounds: tuple[Bound, ...] = (), label: str = "") -> InputSpec:

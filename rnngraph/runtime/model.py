@@ -14,6 +14,7 @@ from rnngraph.errors import InputError
 from rnngraph.ir import Array
 from rnngraph.report import Report
 from rnngraph.runtime.foreign import PLAIN, all_plain
+from rnngraph.runtime.inputs import mapping
 from rnngraph.runtime.packed import Packing
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.session import Session
@@ -249,9 +250,7 @@ class CompiledModel:
         return program.run([values[n] for n in program.input_names])
 
     def _expect_all(self, values: Mapping[str, object]) -> None:
-        names = dict(zip(self.program.input_names, self.input_names, strict=True))
-        if missing := [label for n, label in names.items() if n not in values]:
-            raise InputError(f"missing input(s) {missing}; the model takes {list(names.values())}")
+        expect_all(dict(zip(self.program.input_names, self.input_names, strict=True)), values)
 
     def _run_packed(self, packing: Packing, values: Mapping[str, object], rows: Mapping[str, object],
                     state: State | None) -> list[Any]:
@@ -289,6 +288,14 @@ class CompiledModel:
         if len(given) != len(state):
             raise InputError(f"initial_state: some state is given twice in {list(state)}; the model has {list(specs)}")
         return given
+
+
+def expect_all(names: Mapping[str, str], values: Mapping[str, object]) -> None:
+    """InputError for inputs that are missing; ``names`` are the callers' by the graph's."""
+    if missing := [label for n, label in names.items() if n not in values]:
+        only = next(iter(values.values()), None)
+        got = f", {mapping(only)}" if isinstance(only, Mapping) else ""
+        raise InputError(f"missing input(s) {missing}; the model takes {list(names.values())}{got}")
 
 
 def _kind(value: object) -> str:

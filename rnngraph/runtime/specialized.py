@@ -14,7 +14,7 @@ from rnngraph.ir import Array, TensorType, dims
 from rnngraph.report import Report
 from rnngraph.runtime.foreign import all_plain
 from rnngraph.runtime.inputs import spec_of
-from rnngraph.runtime.model import CompiledModel, ForeignNames
+from rnngraph.runtime.model import CompiledModel, ForeignNames, expect_all
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.session import Session
 from rnngraph.runtime.states import State
@@ -172,8 +172,7 @@ class SpecializedModel(CompiledModel):
 
     def specialized(self, values: Mapping[str, object]) -> tuple[CompiledModel, dict[str, object]]:
         """The model for these inputs, by name in the graph, and the inputs that it takes."""
-        if missing := [self._foreign_inputs.get(n, n) for n in self._types if n not in values]:
-            raise InputError(f"missing input(s) {missing}; the model takes {list(self.input_names)}")
+        expect_all(dict(zip(self._types, self.input_names, strict=True)), values)
         arrays = {n: self._specs[n].array(values[n]) for n in self._types}
         sizes = self._sizes(arrays)
         model = None

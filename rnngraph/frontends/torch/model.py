@@ -64,9 +64,9 @@ class TorchModel(ImportedModel):
             return arrays_by_name(example_inputs)
         return None if example_inputs is None else arrays_in(example_inputs)
 
-    def without_rows(self) -> str:
-        return ("export the module with a PackedSequence among its example inputs, or with lengths that forward gives "
-                "to pack_padded_sequence")
+    def no_rows(self, what: str) -> str:
+        return (f"{what}= says which steps recurrent layers run, and {self.program.name or 'the module'} has none that "
+                "take it; inputs of forward that say so are given with the others")
 
     def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, Dim]) -> Self:
         made = type(self)(self.program, {**self.values, **values}, {**self.sizes, **sizes})

@@ -19,6 +19,8 @@ import torch
 from torch.nn.modules.rnn import RNNBase
 from torch.overrides import TorchFunctionMode
 
+from rnngraph.frontends.torch.bags import embedding_bag
+
 NAMESPACE = "rnngraph"
 _PAD = torch.nn.utils.rnn.pad_packed_sequence.__code__
 MODES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
@@ -131,6 +133,7 @@ class StandIns(TorchFunctionMode):
         self._batches: list[tuple[torch.Tensor, Any]] = []  # the batch sizes of packed sequences, and their first
         vf = _TORCH._VF
         self._calls: dict[Any, Callable[..., Any]] = {
+            torch.nn.functional.embedding_bag: embedding_bag,
             torch.avg_pool1d: _avg_pool1d, torch.max_pool1d: _max_pool1d, torch.nn.functional.max_pool1d: _max_pool1d,
             vf.lstm: self.lstm, vf._pack_padded_sequence: self.pack, vf._pad_packed_sequence: self.unpack,
             **{getattr(vf, mode): _bound(self.recurrent, mode) for mode in MODES[1:]}}

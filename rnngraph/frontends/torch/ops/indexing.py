@@ -24,7 +24,8 @@ def embedding(node: Node, weight: Tensor, indices: Tensor, padding_idx: int = -1
 
 @handler("aten.embedding_bag", "aten._embedding_bag", "aten._embedding_bag_forward_only")
 def embedding_bag(node: Node, **_: Any) -> Any:
-    raise ImportModelError("EmbeddingBag has bags of unknown sizes; use Embedding and a mean")
+    raise ImportModelError("expected an EmbeddingBag that rnngraph exports itself: give rnngraph.compile the module "
+                           "instead of an ExportedProgram")
 
 
 @handler("aten.index_select", raw=True)
