@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import networkx as nx
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent / "rnngraph"
+ARCHITECTURE = (ROOT.parent / "docs" / "architecture.md").read_text()
 
 # part -> the parts it may import (besides itself). A part is a module or folder right under rnngraph/.
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -72,6 +74,14 @@ def violations(path: Path, source: str) -> list[str]:
 @pytest.mark.parametrize("path", modules(), ids=str)
 def test_imports_go_downward(path: Path) -> None:
     assert violations(path, (ROOT / path).read_text()) == []
+
+
+def test_the_table_in_the_docs() -> None:
+    rows = re.findall(r"^\| `(?:rnngraph/)?(\w+)[./].* \| ([\w, ]+) \|$", ARCHITECTURE, re.MULTILINE)
+    said = {part: frozenset(others.replace("nothing", "").split(", ")) - {""} for part, others in rows}
+    face = said.pop("compiler")
+    assert face == {"everything"}
+    assert said == {part: frozenset(others) - {"__init__"} for part, others in ALLOWED.items()}
 
 
 def test_the_rules_have_no_cycle() -> None:

@@ -6,6 +6,7 @@ import difflib
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -14,12 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import rnngraph as rg
 from rnngraph.cli.app import COMMANDS
 from rnngraph.demo.g2p_checkpoint import checkpoint_path
 from rnngraph.errors import MissingExtraError
 from rnngraph.ir import parse
-from rnngraph.passes import PASSES
+from rnngraph.passes import PASSES, PIPELINES
+from tests.fuzz import keras_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -107,8 +111,28 @@ def test_the_readme_names_every_command() -> None:
     assert all(f"`rnngraph {name}" in README for name in COMMANDS)
 
 
+def test_the_readmes_diagram_has_the_passes_in_their_order() -> None:
+    section = README.split("## The pipeline")[1]
+    names = [n for n in re.findall(r"[a-z]+(?:-[a-z]+)*", blocks(section, "text")[0]) if n in PASSES]
+    assert names == re.findall(r"[a-z-]+", re.sub(r"\{.*?\}", "", PIPELINES["default"]))
+
+
+def test_the_readmes_models_from_elsewhere(module: types.ModuleType, tmp_path: Path,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = rg.Sequential([rg.Input(("batch", "time", 4)), rg.nn.LSTM(3)])
+    rg.to_onnx(model, "model.onnx")
+    Path("model.keras").write_bytes(keras_seeds.archive())
+    Path("model.h5").write_bytes(keras_seeds.h5())
+    for name, written in (("symbol.json", "symbol.json"), ("0000.params", "0003.params")):
+        shutil.copy(ROOT / "tests" / "data" / "mxnet" / f"gluon_lstm-{name}", f"prefix-{written}")
+    module.__dict__.update(rg=rg, model=model, torch_module=torch.nn.GRU(4, 3).eval(), x=torch.zeros(5, 2, 4))
+    execute(marked(README, "elsewhere"), module)
+    assert Path("out.onnx").is_file()
+
+
 @pytest.mark.parametrize("page", ["docs/ir.md", "docs/writing-a-cell.md", "docs/adding-a-backend.md",
-                                  "docs/running.md"])
+                                  "docs/running.md", "docs/importing.md"])
 def test_code_in_the_docs_runs(page: str, module: types.ModuleType) -> None:
     for source in blocks((ROOT / page).read_text()):
         execute(source, module)

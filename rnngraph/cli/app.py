@@ -55,7 +55,8 @@ class Commands(click.Group):
 def commands() -> None:
     """A compiler for recurrent neural networks, with every pass visible.
 
-    A MODEL is a graph in text form (model.rg), or a model in a Python file (model.py:name).
+    A MODEL is a model in a Python file (model.py:name), a graph in text form (model.rg), or a file of another system
+    (.onnx, .h5, .hdf5, .keras, -symbol.json).
     """
 
 
