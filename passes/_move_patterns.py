@@ -44,6 +44,18 @@ def broadcast_of_broadcast(op: Op, b: Builder) -> Values:
     return [b.broadcast(inner.operands[0], op.attrs.shape, axes)]
 
 
+@pattern(ops.BROADCAST)
+def broadcast_of_reshape(op: Op, b: Builder) -> Values:
+    """broadcast(reshape(x), x's shape) -> x   where both only drop and add dims of size 1"""
+    inner = producer(op.operands[0], ops.RESHAPE)
+    assert isinstance(op.attrs, BroadcastAttrs)
+    if inner is None or inner.operands[0].type != op.result.type:
+        return None
+    added = [d for i, d in enumerate(op.result.shape) if i not in op.attrs.axes]
+    kept = tuple(op.result.shape[a] for a in op.attrs.axes)
+    return [inner.operands[0]] if all(d == 1 for d in added) and kept == inner.result.shape else None
+
+
 @pattern(ops.REVERSE)
 def reverse_of_reverse(op: Op, b: Builder) -> Values:
     """reverse(reverse(x, a), a) -> x,  and reverse(x, a) -> x   when axis a has size 1 or repeats"""
@@ -203,17 +215,17 @@ def _join(x: Value, left: SliceAttrs | None, y: Value, right: SliceAttrs | None)
 
 @pattern(ops.TRANSPOSE)
 def transpose_of_ones(op: Op, b: Builder) -> Values:
-    """transpose(x, p) -> reshape(x)   in a scan body, where p moves only dims of size 1
+    """transpose(x, p) -> reshape(x)   between reshapes or in a scan body, where p moves only dims of size 1
 
     Beside convolutions only between reshapes: propagate-layout knows an image with channels first by its transposes.
     """
     assert isinstance(op.attrs, TransposeAttrs)
     (x,) = op.operands
-    if op.parent is None or op.parent.parent is None or op.parent.parent.name != "scan":
-        return None
     alone = producer(x, ops.RESHAPE) is not None and all(user.opdef is ops.RESHAPE for user in op.result.users())
-    if not alone and any(other.opdef is grid_ops.CONV for other in op.parent.ops):
-        return None
+    if not alone:
+        in_scan = op.parent is not None and op.parent.parent is not None and op.parent.parent.name == "scan"
+        if op.parent is None or not in_scan or any(other.opdef is grid_ops.CONV for other in op.parent.ops):
+            return None
     long = [a for a in op.attrs.perm if x.shape[a] != 1]
     return [b.reshape(x, op.result.shape)] if long == sorted(long) else None
 
@@ -305,7 +317,8 @@ def conv_of_concat(op: Op, b: Builder) -> Values:
 
 
 MOVE_PATTERNS: Final[tuple[Pattern, ...]] = (
-    reshape_of_reshape, reshape_of_broadcast_scalar, broadcast_of_broadcast, reverse_of_reverse, slice_of_everything,
+    reshape_of_reshape, reshape_of_broadcast_scalar, broadcast_of_broadcast, broadcast_of_reshape,
+    reverse_of_reverse, slice_of_everything,
     slice_of_slice, slice_of_concat, slice_of_broadcast, concat_of_concat, concat_of_slices, matmul_of_concat,
     conv_of_concat, elementwise_of_reshapes, transpose_of_ones, take_of_constant,
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from rnngraph.ir import BF16, F32, F64, I64, Builder, DType, Op, OpDef, Value, ops
+from rnngraph.ir import BF16, BOOL, F32, F64, I64, Attrs, Builder, DType, Op, OpDef, Value, ops
 from rnngraph.ir.ops import BroadcastAttrs, ConstAttrs, ReduceAttrs
 from rnngraph.rewrite import Pattern, pattern
 
@@ -135,6 +136,70 @@ def holds(wide: DType, narrow: DType) -> bool:
     return np.can_cast(narrow.numpy, wide.numpy, "safe")
 
 
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """1.0 where the bool ``source``, seen through ``views``, holds (or does not, if ``negated``), 0.0 elsewhere."""
+
+    source: Value
+    views: tuple[tuple[OpDef, Attrs], ...]
+    negated: bool
+
+    def condition(self, b: Builder) -> Value:
+        """The bool in the shape of the flags, not negated."""
+        value = self.source
+        for opdef, attrs in self.views:
+            value = b.op(opdef, value, attrs=attrs)
+        return value
+
+
+def flags_of(value: Value) -> Flags | None:
+    """How a value is made of a bool by one cast."""
+    views: list[tuple[OpDef, Attrs]] = []
+    negated = False
+    while value.op is not None and (value.op.opdef in (ops.BROADCAST, ops.RESHAPE, ops.CAST, ops.NOT)):
+        op = value.op
+        if op.opdef is ops.CAST and op.operands[0].type.dtype is not BOOL:
+            return None
+        if op.opdef in (ops.BROADCAST, ops.RESHAPE):
+            views.insert(0, (op.opdef, op.attrs))
+        negated ^= op.opdef is ops.NOT
+        value = op.operands[0]
+    return Flags(value, tuple(views), negated) if value.type.dtype is BOOL else None
+
+
+def flagged(value: Value) -> tuple[Value, Flags] | None:
+    """(x, flags) where the value is x times 0.0 and 1.0."""
+    op = producer(value, ops.MUL)
+    for x, y in () if op is None or value.type.dtype is BOOL else (op.operands, op.operands[::-1]):
+        if (flags := flags_of(y)) is not None:
+            return x, flags
+    return None
+
+
+@pattern(ops.ADD)
+def blend_by_flags(op: Op, b: Builder) -> Values:
+    """x * cast(c) + y * cast(not c) -> select(c, x, y)   in a scan body: tf2onnx writes tf.where so
+
+    A mask holds states still; where it does, that of which it keeps nothing may be inf or nan.
+    """
+    if op.parent is None or op.parent.parent is None:
+        return None
+    parts = flagged(op.operands[0]), flagged(op.operands[1])
+    if parts[0] is None or parts[1] is None:
+        return None
+    (x, flags), (y, others) = parts[0], parts[1]
+    if replace(flags, negated=not flags.negated) != others:
+        return None
+    return [b.op(ops.SELECT, flags.condition(b), *((y, x) if flags.negated else (x, y)))]
+
+
+@pattern(ops.MUL)
+def flags_of_nothing(op: Op, b: Builder) -> Values:
+    """cast(c) * 0 -> 0   for a bool c"""
+    x, y = op.operands
+    return [y] if splat_of(y) == 0 and flags_of(x) is not None else None
+
+
 @pattern(*REDUCTIONS)
 def reduce_nothing(op: Op, b: Builder) -> Values:
     """reduce(x, axes of size 1) -> reshape(x)"""
@@ -165,5 +230,5 @@ def elementwise_of_broadcasts(op: Op, b: Builder) -> Values:
 
 SCALAR_PATTERNS: Final[tuple[Pattern, ...]] = (
     neutral_element, square, involution, add_of_negation, sub_of_negation, idempotent, select_known, cast_of_cast,
-    reduce_nothing, constant_to_the_right, elementwise_of_broadcasts,
+    reduce_nothing, constant_to_the_right, elementwise_of_broadcasts, blend_by_flags, flags_of_nothing,
 )

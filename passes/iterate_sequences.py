@@ -10,7 +10,7 @@ from rnngraph.ir import Builder, Dim, Graph, Op, Scan, Value, dims
 from rnngraph.ir.induction import Affine, affine, of_scan
 from rnngraph.ir.ops import AxisAttrs
 from rnngraph.rewrite import Miss, Pass, PassContext
-from rnngraph.rewrite.scan_edit import add_x, simplify
+from rnngraph.rewrite.scan_edit import add_x, simplify, unreverse
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ def _run(op: Op, context: PassContext) -> None:
             _replace(plan, found[key])
     if found:
         simplify(op)
+        unreverse(op)
 
 
 def _plan(scan: Scan, op: Op, known: Mapping[Value, Affine]) -> Plan | Miss | None:
@@ -87,7 +88,10 @@ def _sequence(op: Op, steps: Dim, plan: Plan) -> Value:
         x = b.slice(x, plan.axis, plan.start, steps)
     if plan.axis:
         x = b.transpose(x, (plan.axis, *(i for i in range(x.type.rank) if i != plan.axis)))
-    return b.reverse(x, 0) if plan.backwards else x
+    if not plan.backwards:
+        return x
+    again = x.op is not None and x.op.name == "reverse" and x.op.attrs == AxisAttrs(0)
+    return x.op.operands[0] if x.op is not None and again else b.reverse(x, 0)
 
 
 def _replace(plan: Plan, step: Value) -> None:

@@ -96,7 +96,11 @@ def _plan(scan: Scan) -> Plan | None:
 def _chosen(scan: Scan, value: Value, known: Mapping[Value, Affine]) -> tuple[Rows, Value, Value] | None:
     """(rows, new, old) of a value that is new in the active rows."""
     op = value.op
-    if op is None or op.name != "select" or value.block is not scan.body:
+    if op is None or value.block is not scan.body:
+        return None
+    if op.name == "mul":
+        return _kept(scan, op, known)
+    if op.name != "select":
         return None
     condition, a, b = op.operands
     rows = _rows(scan, condition, known)
@@ -104,6 +108,25 @@ def _chosen(scan: Scan, value: Value, known: Mapping[Value, Affine]) -> tuple[Ro
         return None
     new, old = (b, a) if rows.negated else (a, b)
     return replace(rows, negated=False), new, old
+
+
+def _kept(scan: Scan, op: Op, known: Mapping[Value, Affine]) -> tuple[Rows, Value, Value] | None:
+    """The same of new * cast(condition), which is 0 in the other rows."""
+    for new, flags in (op.operands, op.operands[::-1]):
+        cast = _cast_of(flags)
+        rows = None if cast is None else _rows(scan, cast, known)
+        if rows is not None and not rows.negated:
+            zero = Builder.at(scan.op).const(0.0, op.result.type.dtype)
+            return rows, new, zero
+    return None
+
+
+def _cast_of(value: Value) -> Value | None:
+    """The bool, of one number a row, that a value holds as numbers."""
+    while value.op is not None and value.op.name in ("broadcast", "reshape"):
+        value = value.op.operands[0]
+    op = value.op
+    return op.operands[0] if op is not None and op.name == "cast" and op.operands[0].type.dtype.kind == "bool" else None
 
 
 def _rows(scan: Scan, condition: Value, known: Mapping[Value, Affine]) -> Rows | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rnngraph.ir import Scan, Value
-from rnngraph.ir.ops import BROADCAST, SELECT
+from rnngraph.ir.ops import BROADCAST, RESHAPE, SELECT
 from rnngraph.passes.recognize import constraints as rules
 from rnngraph.passes.recognize.constraints import Refusal
 from rnngraph.passes.recognize.linear import Linear, is_normalized, linear, reads_state
@@ -75,7 +75,7 @@ def _mask(scan: Scan) -> Value | None:
         if new.op is None or new.op.opdef is not SELECT or new.op.operands[2] is not old:
             continue
         rows = new.op.operands[0]
-        while rows.op is not None and rows.op.opdef is BROADCAST:
+        while rows.op is not None and rows.op.opdef in (BROADCAST, RESHAPE):
             (rows,) = rows.op.operands
         if rows in scan.x_args:
             return rows

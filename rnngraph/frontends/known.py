@@ -9,6 +9,7 @@ import numpy as np
 
 from rnngraph.errors import ImportModelError
 from rnngraph.ir import I64, Array, Dim, DType
+from rnngraph.ir.types import dtype_of
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor, wrap
@@ -47,11 +48,16 @@ class Known:
     def symbolic(self) -> bool:
         return self.array.dtype == object
 
+    @property
+    def integers(self) -> DType:
+        """The dtype of integers or sizes."""
+        return self.dtype or I64 if self.symbolic else dtype_of(self.array)
+
     def tensor(self) -> Tensor:
         """The value as a tensor in the active trace."""
         if not self.symbolic:
             return wrap(active().builder.const(self.array, self.dtype))
-        dtype = self.dtype or I64
+        dtype = self.integers
         parts = [ops.reshape(_size(d, dtype), (1,)) for d in self.array.flat]
         return ops.reshape(ops.concat(parts, 0) if len(parts) > 1 else parts[0], self.array.shape)
 

@@ -117,8 +117,8 @@ def broadcast(types: Types, shape: Shape, axes: tuple[int, ...]) -> Types:
         raise fail("broadcast", f"axes must name {t.rank} increasing result axes for {t}, got {list(axes)}")
     for dim, axis in zip(t.shape, axes, strict=True):
         check_axis("broadcast", axis, len(shape))
-        if shape[axis] != dim:
-            raise fail("broadcast", f"operand {t} has dim {dim} where the result has {shape[axis]} (axis {axis})")
+        expect_equal("broadcast", f"operand {t} has dim {dim} where the result has {shape[axis]} (axis {axis})", dim,
+                     shape[axis])
     return (t.with_shape(shape),)
 
 

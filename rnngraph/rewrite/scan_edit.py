@@ -10,8 +10,10 @@ from dataclasses import replace
 
 from rnngraph.errors import IRError
 from rnngraph.ir import Block, Builder, Op, Scan, Value
-from rnngraph.ir.ops import AxisAttrs, YieldAttrs
+from rnngraph.ir.ops import AxisAttrs, TransposeAttrs, YieldAttrs
 from rnngraph.rewrite.pattern import is_dead
+
+MAX_COMPARED = 32  # pairs of values behind two carries that may be one
 
 
 def fresh_name(base: str, taken: Iterable[str]) -> str:
@@ -175,8 +177,8 @@ def _set_results(op: Op, results: list[Value]) -> None:
 def simplify(op: Op) -> bool:
     """Replace what need not be a carry, a sequence or an output of its own, then `prune`; returns whether it changed.
 
-    One sequence given twice; carries that start and step alike; a carry that no step changes; one value
-    emitted twice; an output that is a value from outside, or a sequence, again.
+    One sequence given twice; carries that start and step alike, each by itself or by the other; a carry that no step
+    changes; one value emitted twice; an output that is a value from outside, or a sequence, again.
     """
     s = Scan(op)
     changed = _merge(s.x_args, s.xs)
@@ -186,6 +188,7 @@ def simplify(op: Op) -> bool:
     pairs = list(zip(s.inits, s.next_carries, strict=True))
     changed |= _merge(s.carry_args, pairs)
     changed |= _merge(s.finals, pairs)
+    changed |= _merge_alike(s)
     changed |= _merge(s.ys, s.emitted)
     if s.lengths is None and s.until is None:
         changed |= _forward_outputs(s)
@@ -203,6 +206,35 @@ def _forward_outputs(s: Scan) -> bool:
             b = Builder.at(s.op)
             changed |= _forward(y, b.broadcast(value, y.shape, tuple(range(1, y.type.rank))))
     return changed
+
+
+def _merge_alike(s: Scan) -> bool:
+    """Carries that start as one value, and of which a step computes the same where they are the same."""
+    changed = False
+    for j, arg in enumerate(s.carry_args):
+        for i, first in enumerate(s.carry_args[:j]):
+            if not arg.uses or s.inits[i] is not s.inits[j] or j == s.until:
+                continue
+            if _are_alike(s.next_carries[i], s.next_carries[j], {first, arg}):
+                changed |= _forward(arg, first) | _forward(s.finals[j], s.finals[i])
+    return changed
+
+
+def _are_alike(a: Value, b: Value, same: set[Value]) -> bool:
+    """Whether two values are computed alike from values that are the same; only the last ops are looked at."""
+    todo = [(a, b)]
+    for _ in range(MAX_COMPARED):
+        if not todo:
+            return True
+        x, y = todo.pop()
+        if x is y or {x, y} == same:
+            continue
+        p, q = x.op, y.op
+        if p is None or q is None or p.blocks or (p.opdef, p.attrs, x.index) != (q.opdef, q.attrs, y.index) \
+                or len(p.operands) != len(q.operands):
+            return False
+        todo += zip(p.operands, q.operands, strict=True)
+    return False
 
 
 def _merge(values: Sequence[Value], keys: Sequence[object]) -> bool:
@@ -224,27 +256,47 @@ def _forward(old: Value, new: Value) -> bool:
 def unreverse(op: Op) -> bool:
     """scan(reverse(x), ...) whose outputs are all reversed again -> the scan of x that runs the other way.
 
-    Only without lengths: with them, reversing moves a row's padding to its front, which no scan does. Nor where rows
-    end by a condition.
+    Transposes may stand between them. Only without lengths: with them, reversing moves a row's padding to its front,
+    which no scan does. Nor where rows end by a condition.
     """
     s = Scan(op)
     users = [user for y in s.ys for user in y.users()]
     if s.lengths is not None or s.until is not None or not (users or s.xs):
         return False
-    if not all(_reverses_time(x.op) for x in s.xs) or not all(_reverses_time(user) for user in users):
+    reversals = [_reversal(x.op) for x in s.xs]
+    if None in reversals or not all(map(_is_reversed, users)):
         return False
-    n = len(s.attrs.carries)
-    for i, x in enumerate(s.xs):
-        if x.op is not None:
-            op.set_operand(n + i, x.op.operands[0])
-            if not x.uses:
-                x.op.erase()
+    n, b = len(s.attrs.carries), Builder.at(op)
+    for i, (x, reversal) in enumerate(zip(s.xs, reversals, strict=True)):
+        if x.op is None or reversal is None:
+            continue
+        source, attrs = reversal.operands[0], x.op.attrs
+        op.set_operand(n + i, b.transpose(source, attrs.perm) if isinstance(attrs, TransposeAttrs) else source)
+        if not x.uses:
+            x.op.erase()
     op.attrs = replace(s.attrs, reverse=not s.attrs.reverse)
     for user in users:
-        user.result.replace_by(user.operands[0])
-        user.erase()
+        for back in list(user.result.users()) if isinstance(user.attrs, TransposeAttrs) else [user]:
+            back.result.replace_by(back.operands[0])
+            back.erase()
     return True
 
 
-def _reverses_time(op: Op | None) -> bool:
-    return op is not None and isinstance(op.attrs, AxisAttrs) and op.name == "reverse" and op.attrs.axis == 0
+def _reversal(op: Op | None) -> Op | None:
+    """The op that reverses the time of a sequence, whose transposition ``op`` may be."""
+    if op is not None and isinstance(op.attrs, TransposeAttrs):
+        inner = op.operands[0].op
+        return inner if _reverses(inner, op.attrs.perm[0]) else None
+    return op if _reverses(op, 0) else None
+
+
+def _is_reversed(user: Op) -> bool:
+    """Whether a user of a sequence reverses it, or transposes it for such users alone."""
+    if isinstance(user.attrs, TransposeAttrs):
+        back = user.result.users()
+        return bool(back) and all(_reverses(u, user.attrs.perm.index(0)) for u in back)
+    return _reverses(user, 0)
+
+
+def _reverses(op: Op | None, axis: int) -> bool:
+    return op is not None and isinstance(op.attrs, AxisAttrs) and op.name == "reverse" and op.attrs.axis == axis

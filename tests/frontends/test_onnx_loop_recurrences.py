@@ -181,3 +181,52 @@ def test_a_mask_made_of_lengths(padding: str, past: str) -> None:
     said = compiled.explain()
     assert "while: its mask compares the step with %seq: now the lengths of the scan" in said
     assert "raise-rnn: while: the scan is an LSTM" in said
+
+
+@pytest.mark.parametrize("told", ["size", "number"])
+def test_a_whole_reversal_with_lengths_is_a_reversal(told: str) -> None:
+    """tf2onnx writes tf.reverse as ReverseSequence, each length being the size of the axis."""
+    steps = "time" if told == "size" else STEPS
+    before = [node("Shape", ["x"], ["shape"]), node("Slice", ["shape", "at1", "at2", "at0"], ["t1"]),
+              node("Slice", ["shape", "at0", "at1", "at0"], ["b1"]), node("Expand", ["t1", "b1"], ["n"])]
+    turned = node("ReverseSequence", ["x", "n"], ["y"], time_axis=1, batch_axis=0)
+    made = model([*before, turned, node("Neg", ["y"], ["z"])], [info("x", ("batch", steps, WIDTH))], ["y", "z"],
+                 CONSTANTS, 18)
+    compiled = same(made, (BATCH, STEPS, WIDTH), (1, STEPS, WIDTH))
+    assert ops(compiled, "reverse")
+    assert not ops(compiled, "gather_nd")
+
+
+def test_a_reversal_of_a_part_stays_one() -> None:
+    made = model([node("ReverseSequence", ["x", "n"], ["y"], time_axis=1, batch_axis=0), node("Neg", ["y"], ["z"])],
+                 [info("x", (BATCH, STEPS, WIDTH))], ["y", "z"], {"n": np.array([STEPS, STEPS - 1])}, 18)
+    assert ops(same(made, (BATCH, STEPS, WIDTH)), "gather_nd")
+
+
+def test_a_range_of_sizes_has_their_dtype() -> None:
+    before = [node("Shape", ["x"], ["shape"]), node("Cast", ["shape"], ["s32"], to=TensorProto.INT32),
+              node("Gather", ["s32", "one"], ["T"]), node("Range", ["i1", "T", "i1"], ["places"]),
+              node("Mul", ["places", "i1"], ["y"])]
+    made = model(before, [info("x", ("batch", "time", WIDTH))], [info("y", (None,), "i32")], CONSTANTS, 18)
+    (y,) = (rg.compile(made)(array(BATCH, STEPS, WIDTH)),)
+    np.testing.assert_array_equal(y, np.arange(1, STEPS))
+    assert np.asarray(y).dtype == np.int32
+
+
+def test_a_loop_without_a_count_whose_state_grows_is_unrolled() -> None:
+    """Its condition compares a counter with a size; the state has one row more after each step."""
+    body = helper.make_graph(
+        [node("Add", ["k", "i1"], ["kn"]), node("Less", ["kn", "T"], ["stay"]),
+         node("Slice", ["x", "at0", "at1", "at1"], ["first"]), node("Concat", ["ys", "first"], ["yn"], axis=1)],
+        "body", [info("it", (), "i64"), info("go", (), "bool"), info("k", (), "i32"), info("ys", (None, None, WIDTH))],
+        [info("stay", (), "bool"), info("kn", (), "i32"), info("yn", (None, None, WIDTH))])
+    before = [node("Shape", ["x"], ["shape"]), node("Cast", ["shape"], ["s32"], to=TensorProto.INT32),
+              node("Gather", ["s32", "one"], ["T"]), node("Less", ["i0", "T"], ["start"])]
+    loop = node("Loop", ["", "start", "i0", "x"], ["kk", "y"], body=body)
+    made = model([*before, loop], [info("x", ("batch", "time", WIDTH))],
+                 [info("kk", (), "i32"), info("y", (None, None, WIDTH))], CONSTANTS, 18)
+    compiled = rg.compile(made)
+    for shape in ((BATCH, STEPS, WIDTH), (1, 2, WIDTH)):
+        x = array(*shape)
+        for got, want in zip(compiled(x), runtime(made, {"x": x}), strict=True):
+            np.testing.assert_array_equal(got, want)

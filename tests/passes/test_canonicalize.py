@@ -62,6 +62,8 @@ def test_is_x_itself(text: str) -> None:
      "%y = reshape %x {shape = [B, 2, 2]} : f32[B,2,2]"),
     ("%a = reshape %x {shape = [B, 1, 4]} : f32[B,1,4]  %y = reduce_mean %a {axes = [1]} : f32[B,4]",
      ""),
+    (constant(0.0) + "%f = cast %c {dtype = f32} : f32[B,4]  %y = mul %f, %k : f32[B,4]",
+     "%k = const splat(0.0) : f32[]  %y = broadcast %k {shape = [B, 4], axes = []} : f32[B,4]"),
 ])
 def test_becomes(text: str, after: str) -> None:
     before = ONE_LINE.format(text)
@@ -90,6 +92,8 @@ def test_whole_numbers_that_an_integer_holds() -> None:
     constant(1.0) + "%y = div %k, %x : f32[B,4]",
     constant(0.0) + "%y = mul %x, %k : f32[B,4]",  # 0 * nan is nan
     "%y = sub %x, %x : f32[B,4]",
+    "%n = not %c : bool[B,4]  %f = cast %c {dtype = f32} : f32[B,4]  %g = cast %n {dtype = f32} : f32[B,4]"
+    "  %a = mul %x, %f : f32[B,4]  %b = mul %z, %g : f32[B,4]  %y = add %a, %b : f32[B,4]",  # as well
     "%a = cast %x {dtype = f16} : f16[B,4]  %y = cast %a {dtype = f32} : f32[B,4]",  # rounds
     "%a = cast %x {dtype = bf16} : bf16[B,4]  %y = cast %a {dtype = f32} : f32[B,4]",
     "%a = reverse %x {axis = 0} : f32[B,4]  %y = reverse %a {axis = 1} : f32[B,4]",

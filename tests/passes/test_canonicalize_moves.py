@@ -52,6 +52,14 @@ T = "{perm = [1, 0, 2]} : f32[B,T,4]"
         "  %y = broadcast %a {shape = [T, B, 4], axes = [1, 2]} : f32[T,B,4]",
         "%y = broadcast %v {shape = [T, B, 4], axes = [2]} : f32[T,B,4]", id="broadcast of broadcast"),
     pytest.param(
+        "%s = slice %w {axis = 0, start = 0, size = 1} : f32[1,4]  %a = reshape %s {shape = [4]} : f32[4]"
+        "  %y = broadcast %a {shape = [1, 4], axes = [1]} : f32[1,4]",
+        "%y = slice %w {axis = 0, start = 0, size = 1} : f32[1,4]", id="broadcast of reshape"),
+    pytest.param(
+        "%a = reshape %x {shape = [T, B, 1, 4]} : f32[T,B,1,4]"
+        "  %b = transpose %a {perm = [0, 2, 1, 3]} : f32[T,1,B,4]  %c = reshape %b {shape = [T, B, 4]} : f32[T,B,4]"
+        "  %y = tanh %c : f32[T,B,4]", "%y = tanh %x : f32[T,B,4]", id="transpose of ones between reshapes"),
+    pytest.param(
         "%m = reduce_mean %x {axes = [2]} : f32[T,B]  %a = reshape %m {shape = [T, B, 1]} : f32[T,B,1]"
         "  %k = const splat(0.5) : f32[]  %e = broadcast %k {shape = [T, B, 1], axes = []} : f32[T,B,1]"
         "  %b = add %a, %e : f32[T,B,1]  %c = sqrt %b : f32[T,B,1]  %y = reshape %c {shape = [T, B]} : f32[T,B]",

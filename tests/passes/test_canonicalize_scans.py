@@ -166,3 +166,122 @@ def test_reversals_in_nested_scans_settle() -> None:
       return y = %y
     }""")
     run("canonicalize", graph, PassContext())
+
+
+def blend(second: str, axes: str = "0") -> str:
+    return f"""graph @g(%x: f32[T,3,3], %m: bool[T,3], %h0: f32[3,3]) {{
+      %h = scan carry(h = %h0) over(x = %x, m = %m) {{steps = T}} {{
+      ^(%hh: f32[3,3], %xt: f32[3,3], %mt: bool[3]):
+        %no = not %mt : bool[3]
+        %f = cast {second} {{dtype = f32}} : f32[3]
+        %g = cast %no {{dtype = f32}} : f32[3]
+        %fs = broadcast %f {{shape = [3, 3], axes = [0]}} : f32[3,3]
+        %gs = broadcast %g {{shape = [3, 3], axes = [{axes}]}} : f32[3,3]
+        %a = mul %fs, %xt : f32[3,3]
+        %b = mul %hh, %gs : f32[3,3]
+        %n = add %a, %b : f32[3,3]
+        yield carry(h = %n) emit()
+      }} : f32[3,3]
+      return h = %h
+    }}"""
+
+
+def test_flags_that_blend_two_values_select_one() -> None:
+    before = blend("%mt")
+    assert_rewrites(before, "canonicalize,dce", """graph @g(%x: f32[T,3,3], %m: bool[T,3], %h0: f32[3,3]) {
+      %h = scan carry(h = %h0) over(x = %x, m = %m) {steps = T} {
+      ^(%hh: f32[3,3], %xt: f32[3,3], %mt: bool[3]):
+        %c = broadcast %mt {shape = [3, 3], axes = [0]} : bool[3,3]
+        %n = select %c, %xt, %hh : f32[3,3]
+        yield carry(h = %n) emit()
+      } : f32[3,3]
+      return h = %h
+    }""")
+    assert_keeps_numbers(before, "canonicalize", rtol=0, atol=0)
+
+
+def test_flags_that_are_not_of_one_condition_stay() -> None:
+    for text in (blend("%no"), blend("%mt", axes="1")):
+        graph = parse(text)
+        run("canonicalize", graph)
+        assert "= select" not in graph.to_text()
+        assert_keeps_numbers(text, "canonicalize", rtol=0, atol=0)
+
+
+TWINS = """graph @g(%x: f32[T,B,4], %h0: f32[B,4]) {
+  %h, %k, %y = scan carry(h = %h0, k = %h0) over(x = %x) {steps = T} {
+  ^(%hh: f32[B,4], %kk: f32[B,4], %xt: f32[B,4]):
+    %a = tanh %hh : f32[B,4]
+    %b = add %a, %xt : f32[B,4]
+    %c = tanh OTHER : f32[B,4]
+    %d = add %c, %xt : f32[B,4]
+    %s = add %hh, %kk : f32[B,4]
+    yield carry(h = %b, k = %d) emit(y = %s)
+  } : f32[B,4], f32[B,4], f32[T,B,4]
+  return h = %h, k = %k, y = %y
+}"""
+
+
+def test_carries_that_each_step_makes_alike_are_one() -> None:
+    before = TWINS.replace("OTHER", "%kk")
+    assert_rewrites(before, "canonicalize,cse", """graph @g(%x: f32[T,B,4], %h0: f32[B,4]) {
+      %h, %y = scan carry(h = %h0) over(x = %x) {steps = T} {
+      ^(%hh: f32[B,4], %xt: f32[B,4]):
+        %a = tanh %hh : f32[B,4]
+        %b = add %a, %xt : f32[B,4]
+        %s = add %hh, %hh : f32[B,4]
+        yield carry(h = %b) emit(y = %s)
+      } : f32[B,4], f32[T,B,4]
+      return h = %h, k = %h, y = %y
+    }""")
+    assert_keeps_numbers(before, "canonicalize", rtol=0, atol=0)
+
+
+def test_carries_that_start_or_step_otherwise_stay_two() -> None:
+    other_start = TWINS.replace("OTHER", "%kk").replace("%h0: f32[B,4])", "%h0: f32[B,4], %k0: f32[B,4])").replace(
+        "k = %h0", "k = %k0")
+    other_step = TWINS.replace("tanh OTHER", "neg %kk")
+    for text in (other_start, other_step):
+        graph = parse(text)
+        run("canonicalize", graph)
+        assert len(next(op for op in graph.walk() if op.name == "scan").results) == 3
+        assert_keeps_numbers(text, "canonicalize", rtol=0, atol=0)
+
+
+def backwards(axis: int, out: int) -> str:
+    return f"""graph @g(%x: f32[B,T,4], %h0: f32[B,4]) {{
+      %r = reverse %x {{axis = {axis}}} : f32[B,T,4]
+      %s = transpose %r {{perm = [1, 0, 2]}} : f32[T,B,4]
+      %h, %y = scan carry(h = %h0) over(x = %s) {{steps = T}} {{
+      ^(%hh: f32[B,4], %xt: f32[B,4]):
+        %a = add %hh, %xt : f32[B,4]
+        yield carry(h = %a) emit(y = %a)
+      }} : f32[B,4], f32[T,B,4]
+      %z = transpose %y {{perm = [1, 0, 2]}} : f32[B,T,4]
+      %u = reverse %z {{axis = {out}}} : f32[B,T,4]
+      return h = %h, y = %u
+    }}"""
+
+
+def test_reversals_beyond_transposes_are_the_scan_s() -> None:
+    before = backwards(1, 1)
+    assert_rewrites(before, "canonicalize", """graph @g(%x: f32[B,T,4], %h0: f32[B,4]) {
+      %s = transpose %x {perm = [1, 0, 2]} : f32[T,B,4]
+      %h, %y = scan carry(h = %h0) over(x = %s) {steps = T, reverse = true} {
+      ^(%hh: f32[B,4], %xt: f32[B,4]):
+        %a = add %hh, %xt : f32[B,4]
+        yield carry(h = %a) emit(y = %a)
+      } : f32[B,4], f32[T,B,4]
+      %z = transpose %y {perm = [1, 0, 2]} : f32[B,T,4]
+      return h = %h, y = %z
+    }""")
+    assert_keeps_numbers(before, "canonicalize", rtol=0, atol=0)
+
+
+def test_reversals_of_other_axes_stay() -> None:
+    for axis, out in ((0, 1), (1, 0), (0, 0)):
+        graph = parse(backwards(axis, out))
+        run("canonicalize", graph)
+        assert graph.to_text().count("= reverse ") == 2
+        assert "reverse = true" not in graph.to_text()
+        assert_keeps_numbers(backwards(axis, out), "canonicalize", rtol=0, atol=0)

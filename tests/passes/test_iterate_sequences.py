@@ -77,3 +77,14 @@ def test_an_index_from_data_stays() -> None:
     text = COUNTED.replace("%h0: f32[B,2])", "%h0: f32[B,2], %at: i64[T])").replace(
         "%i = iota {size = T, dtype = i64} : i64[T]", "").replace("over(i = %i)", "over(i = %at)")
     assert_rewrites(text, "iterate-sequences", None, remarks=[])
+
+
+def test_a_reversed_sequence_read_backwards_is_the_sequence() -> None:
+    """As loops of a Bidirectional's second direction are written; the scan runs backwards then."""
+    text = COUNTED.replace("%i = iota", "%b = reverse %x {axis = 0} : f32[T,B,2]\n  %i = iota").replace(
+        "take %x", "take %b").replace("return y = %y", "%z = reverse %y {axis = 0} : f32[T,B,2]\n  return y = %z")
+    after = assert_keeps_numbers(text, "iterate-sequences", rtol=0, atol=0)
+    assert "over(x = %x) {steps = T, reverse = true}" in str(after)
+    assert "= reverse" not in str(after)
+    again = assert_keeps_numbers(text, "canonicalize,iterate-sequences,dce", rtol=0, atol=0)
+    assert "= reverse" not in str(again)

@@ -89,3 +89,21 @@ def test_all_comparisons(condition: str, negated: bool, reverse: bool, output: s
 ])
 def test_other_masks_stay(text: str) -> None:
     assert_rewrites(text, "masks-to-lengths", None, remarks=[])
+
+
+def test_outputs_times_the_condition() -> None:
+    """As tf2onnx writes tf.where with zeros."""
+    text = loop("lt %t, %n").replace("%out = select %rows, %new, %zeros : f32[B,2]",
+                                     "%flags = cast %c {dtype = f32} : f32[B]\n"
+                                     "%wide = broadcast %flags {shape = [B, 2], axes = [0]} : f32[B,2]\n"
+                                     "%out = mul %new, %wide : f32[B,2]")
+    assert "mul %new" in text
+    before, after = parse(text), parse(text)
+    run("masks-to-lengths,dce", after)
+    scan = next(op for op in after.walk() if op.name == "scan")
+    assert "lengths(" in after.to_text()
+    assert [op.name for op in scan.blocks[0].body] == ["add", "tanh"]
+    x, n = np.random.default_rng(0).standard_normal((5, 4, 2)).astype(np.float32), np.array([5, 0, 2, 9], np.int32)
+    for expected, got in zip(evaluate(before, {"x": x, "n": n}).values(), evaluate(after, {"x": x, "n": n}).values(),
+                             strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=0)

@@ -3,6 +3,7 @@ steps are unrolled."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,11 +51,12 @@ def loop(node: Node, count: Item, condition: Item, carried: Sequence[Item]) -> t
             walker().known(node, condition)  # asks for sizes
         return _while(node, body, trips, condition if start is None else None, carried)
     except (FormChanged, DependsOnStep) as e:
-        if not isinstance(trips, int):
-            known = () if trips is None else sorted(dims.symbols_of(trips))
-            if known:
-                raise NeedsSize(known, str(e)) from None
-            raise
+        if isinstance(trips, str):
+            raise NeedsSize(sorted(dims.symbols_of(trips)), str(e)) from None
+        if start is None:
+            if is_data(_tensor(condition)):
+                raise
+            walker().known(node, condition)  # asks for sizes
         return _unrolled(node, body, trips, carried)
 
 
@@ -182,13 +184,14 @@ def _done(condition: Tensor | None) -> Value:
     return b.op(ir_ops.SELECT, flag, b.const(0.0, F32), b.const(1.0, F32))
 
 
-def _unrolled(node: Node, body: Graph, trips: int, carried: Sequence[Item]) -> tuple[Item, ...]:
+def _unrolled(node: Node, body: Graph, trips: int | None, carried: Sequence[Item]) -> tuple[Item, ...]:
     """Step by step, with every number known: for states that change their form."""
-    if trips > MAX_UNROLLED:
-        raise ImportModelError(f"{node}: it would be unrolled {trips} times, which is too often")
     state: list[Item] = list(carried)
     emitted: list[list[Tensor]] = []
-    for number in range(trips):
+    for number in itertools.count() if trips is None else range(trips):
+        if number >= MAX_UNROLLED or (trips or 0) > MAX_UNROLLED:
+            often = trips or f"more than {MAX_UNROLLED}"
+            raise ImportModelError(f"{node}: it would be unrolled {often} times, which is too often")
         items = walker().body(body, [Known(np.asarray(number, np.int64)), Known(np.array(True)), *state])
         state = items[1 : 1 + len(state)]
         emitted.append(tensors_of(node, items[1 + len(state) :]))
@@ -202,6 +205,8 @@ def _unrolled(node: Node, body: Graph, trips: int, carried: Sequence[Item]) -> t
 
 
 def _flag_or_fail(node: Node, condition: Item) -> bool:
+    if isinstance(condition, Tensor) and not is_data(condition):
+        condition = walker().known(node, condition)  # asks for sizes
     flag = _flag(node, condition)
     if flag is None:
         raise ImportModelError(f"{node}: its condition is computed, while its values change their form")

@@ -12,8 +12,6 @@ from rnngraph.frontends.known import Known
 from rnngraph.frontends.onnx.proto import Graph, Node
 from rnngraph.frontends.onnx.registry import HANDLERS, SHAPE_HANDLERS, Entry, Item
 from rnngraph.frontends.walk import Walk, errors_of, label, running
-from rnngraph.ir import I64
-from rnngraph.ir.types import dtype_of
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor
 
@@ -152,7 +150,7 @@ def _as_given(node: Node, items: Sequence[Item], found: Any) -> Any:
     source = items[1] if node.op_type == "Where" else items[0]
     if found is None or not isinstance(source, Known) or node.op_type == "ConstantOfShape":
         return found
-    dtype = source.dtype or I64 if source.symbolic else dtype_of(source.array)
+    dtype = source.integers
     if dtype.kind == "int" and node.op_type != "Cast":
         for known in found if isinstance(found, tuple) else (found,):
             if known.symbolic:

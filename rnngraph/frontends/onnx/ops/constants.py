@@ -63,10 +63,11 @@ def range_(node: Node, start: Item, limit: Item, delta: Item) -> Tensor:
     if not isinstance(by, int) or by < 1:
         raise ImportModelError(f"{node}: expected a step above 0 with the size {end}, got {by}")
     count = dims.maximum(dims.ceildiv(dims.sub(end, begin), by), 0)
-    places = ops.arange(count, "i64") * by if by != 1 else ops.arange(count, "i64")
-    if begin == 0:
-        return places
-    return places + Known.dims([begin]).tensor()
+    dtype = next(k.integers for k in (last, first, step) if k.symbolic)
+    places = ops.arange(count, dtype)
+    if by != 1:
+        places = places * by
+    return places if begin == 0 else places + ops.size_of(begin, dtype) if isinstance(begin, str) else places + begin
 
 
 def _dim(known: Known) -> Dim:

@@ -9,7 +9,9 @@ from rnngraph.frontends.axes import axis_of
 from rnngraph.frontends.known import Known, as_ints
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import handler
-from rnngraph.ir import I64
+from rnngraph.ir import I64, Dim
+from rnngraph.ir.induction import Affine, affine
+from rnngraph.ir.ops import ConstAttrs
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor, wrap
@@ -63,7 +65,19 @@ def reverse_sequence(node: Node, x: Tensor, lengths: Tensor) -> Tensor:
     time, batch = (axis_of(node, node.attr(name, at), x.rank) for name, at in (("time_axis", 0), ("batch_axis", 1)))
     if time == batch:
         raise ImportModelError(f"{node}: time_axis and batch_axis are both {time}")
+    if _is_everywhere(lengths, x.shape[time]):
+        return ops.reverse(x, time)
     return ops.reverse_sequence(x, lengths, time, batch)
+
+
+def _is_everywhere(lengths: Tensor, size: Dim) -> bool:
+    """Whether each number of a vector shows that it is ``size``: tf2onnx writes a plain reversal with lengths."""
+    value = lengths.value()
+    while value.op is not None and value.op.name in ("broadcast", "reshape", "cast") and value.shape != ():
+        value = value.op.operands[0]
+    if value.op is not None and isinstance(value.op.attrs, ConstAttrs):
+        return bool((value.op.attrs.value.array == size).all()) if isinstance(size, int) else False
+    return affine(value, {}) == Affine(size)
 
 
 @handler("Trilu", known=(1,))
