@@ -45,14 +45,14 @@ class Key:
     """Values and sizes that a program is compiled for. Large values are hashed by a sample of their bytes; equal ones
     are found by comparing all of them, which takes a tenth of hashing them."""
 
-    __slots__ = ("arrays", "hash", "needs", "sizes")
+    __slots__ = ("arrays", "hash", "needs", "samples", "sizes")
 
     def __init__(self, needs: Needs, arrays: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
         self.needs = needs
         self.arrays = {n: np.ascontiguousarray(a).reshape(a.shape) for n, a in arrays.items()}  # a scalar stays one
         self.sizes = dict(sizes)
-        samples = (_sample(a) for a in self.arrays.values())
-        self.hash = hash((*samples, *(a.shape for a in self.arrays.values()), *self.sizes.values()))
+        self.samples = [(a.shape, _sample(a)) for a in self.arrays.values()]
+        self.hash = hash((*self.samples, *self.sizes.values()))
 
     def frozen(self) -> Key:
         """With copies, which nobody else can change."""
@@ -64,8 +64,10 @@ class Key:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Key) or (self.hash, self.sizes) != (other.hash, other.sizes):
             return False
-        pairs = zip(self.arrays.values(), other.arrays.values(), strict=False)
-        return self.needs == other.needs and all(_same(a, b) for a, b in pairs)
+        if self.samples != other.samples or self.needs != other.needs:
+            return False
+        pairs = zip(self.arrays.values(), other.arrays.values(), strict=True)
+        return all(_is_sample(a) or np.array_equal(_bytes(a), _bytes(b)) for a, b in pairs)
 
 
 def _bytes(array: Array) -> Array:
@@ -74,13 +76,15 @@ def _bytes(array: Array) -> Array:
     return flat.view(np.uint64) if flat.size % 8 == 0 and flat.ctypes.data % 8 == 0 else flat
 
 
+def _is_sample(array: Array) -> bool:
+    """Whether the sample is all of the array."""
+    return array.nbytes < 2 * MAX_HASHED
+
+
 def _sample(array: Array) -> bytes:
-    flat = array.reshape(-1)
-    return flat[:: max(1, array.nbytes // MAX_HASHED)].tobytes()
-
-
-def _same(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and np.array_equal(_bytes(a), _bytes(b))
+    if _is_sample(array):
+        return array.tobytes()
+    return array.reshape(-1)[:: array.nbytes // MAX_HASHED].tobytes()
 
 
 class SpecializedModel(CompiledModel):
