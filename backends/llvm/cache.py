@@ -16,6 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from rnngraph.backends.llvm import jit
@@ -150,6 +151,15 @@ class ObjectCache:
                 break
             _remove(path)
             total -= size
+
+
+def sizes(directory: Path) -> list[int]:
+    """Bytes of each object in a cache's folder, in which other processes may add and remove at the same time."""
+    found = []
+    for path in directory.glob(f"*{SUFFIX}"):
+        with suppress(FileNotFoundError):
+            found.append(path.stat().st_size)
+    return found
 
 
 def _seal(key: str, data: bytes) -> bytes:

@@ -117,9 +117,8 @@ def _cache() -> Section:
     folder = cache.default_directory()
     if folder is None:
         return {"location": "in memory only (RNNGRAPH_CACHE=off)"}
-    files = list(folder.glob(f"*{cache.SUFFIX}")) if folder.is_dir() else []
-    size = sum(f.stat().st_size for f in files)
-    return {"location": str(folder), "content": f"{len(files)} objects, {size / 2**20:.1f} MiB "
+    sizes = cache.sizes(folder)
+    return {"location": str(folder), "content": f"{len(sizes)} objects, {sum(sizes) / 2**20:.1f} MiB "
                                                 f"of at most {cache.LIMIT / 2**20:.0f} MiB"}
 
 

@@ -35,6 +35,13 @@ def test_the_cache_is_where_the_environment_says(cli: Cli, tmp_path: Path, monke
     assert "memory" in json.loads(cli("doctor", "--json").out)["compile cache"]["location"]
 
 
+def test_objects_that_others_remove_meanwhile(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept.o").write_bytes(b"12345")
+    (tmp_path / "gone.o").symlink_to(tmp_path / "nowhere")  # listed, and not there when it is looked at
+    monkeypatch.setenv("RNNGRAPH_CACHE", str(tmp_path))
+    assert json.loads(cli("doctor", "--json").out)["compile cache"]["content"].startswith("1 objects")
+
+
 def test_a_restricted_cpu_is_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RNNGRAPH_CPU", "generic")
     assert "restricted by RNNGRAPH_CPU=generic" in json.loads(cli("doctor", "--json").out)["cpu"]["vector width"]
