@@ -27,6 +27,7 @@ PASSES: dict[str, str] = {
     "expand-rnn": "expand_rnn:ExpandRnn",
     "inline-single-step": "inline_single_step:InlineSingleStep",
     "fold-embedding": "fold_embedding:FoldEmbedding",
+    "widen-half": "widen_half:WidenHalf",
     "select-implementation": "select_implementation:SelectImplementation",
     "schedule-phases": "schedule_phases:SchedulePhases",
     "plan-memory": "plan_memory:PlanMemory",
@@ -34,7 +35,8 @@ PASSES: dict[str, str] = {
 
 PIPELINES: dict[str, str] = {
     "default": (
-        "canonicalize,fold-constants,cse,dce,roll-steps,hoist-invariant,iterate-sequences,masks-to-lengths,raise-rnn,"
+        "canonicalize,widen-half,fold-constants,cse,dce,roll-steps,hoist-invariant,iterate-sequences,masks-to-lengths,"
+        "raise-rnn,"
         "merge-bidirectional,merge-stacked,"
         "select-implementation{fused-only=true},expand-rnn{selected-only=true},inline-single-step,propagate-layout,canonicalize,"
         "fuse-gate-matmuls,hoist-invariant,hoist-input-projection,lower-conv,fold-embedding,fold-constants,cse,dce,"
