@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rnngraph.export import to_onnx
     from rnngraph.frontends.keras import from_keras
     from rnngraph.frontends.mxnet import from_mxnet, load_rnn_checkpoint, save_rnn_checkpoint
-    from rnngraph.frontends.onnx import load as from_onnx
+    from rnngraph.frontends.onnx import from_onnx as from_onnx
     from rnngraph.frontends.torch import from_torch
     from rnngraph.frontends.torch.state import load_state_dict
     from rnngraph.inspection import recurrences
@@ -40,7 +40,7 @@ _NAMES = {
     "from_mxnet": "rnngraph.frontends.mxnet",
     "load_rnn_checkpoint": "rnngraph.frontends.mxnet",
     "save_rnn_checkpoint": "rnngraph.frontends.mxnet",
-    "from_onnx": "rnngraph.frontends.onnx:load",
+    "from_onnx": "rnngraph.frontends.onnx:from_onnx",
     "from_torch": "rnngraph.frontends.torch",
     "recurrences": "rnngraph.inspection",
     "load_state_dict": "rnngraph.frontends.torch.state",

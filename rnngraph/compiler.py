@@ -13,7 +13,7 @@ from rnngraph import backends
 from rnngraph.backends.registry import TARGETS
 from rnngraph.data.packing import PackedSequence
 from rnngraph.errors import CompileError, InputError
-from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue, foreign_names
+from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue, foreign_names, settling
 from rnngraph.frontends.load import Inputs, frontend_of, load
 from rnngraph.ir import Array, Graph, parse
 from rnngraph.ir import verify as check
@@ -138,7 +138,7 @@ def _imported(source: ImportedModel, compiled: Callable[[ImportedModel], Compile
     """The model; or, when its structure follows from values or sizes, one for each."""
     def attempt(values: Mapping[str, Array], sizes: Mapping[str, int]) -> CompiledModel | Needs:
         try:
-            return compiled(source.specialized(values, sizes).settled() if values or sizes else source)
+            return settling(source.specialized(values, sizes) if values or sizes else source, compiled)
         except NeedsValue as e:
             return Needs(values=e.names, reasons=(str(e),))
         except NeedsSize as e:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rnngraph.errors import ExportError
-from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue, foreign_names
+from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue, foreign_names, settling
 from rnngraph.frontends.load import Inputs, load
 from rnngraph.frontends.to_onnx import to_model
 from rnngraph.ir import Graph, parse, verify
@@ -67,12 +67,14 @@ def to_onnx(model: object, path: str | Path | None = None, inputs: Inputs = None
 def _traced(model: Layer, inputs: Inputs, **options: bool) -> Graph:
     given: Input | Sequence[Input] | None
     if isinstance(model, ImportedModel):
-        given = list(model.inputs)
+        given = None
     elif isinstance(inputs, Input) or inputs is None or isinstance(inputs, list | tuple):
         given = inputs
     else:
         raise ExportError("inputs by name are for models from files; give a layer's inputs in its call's order")
     try:
+        if isinstance(model, ImportedModel):
+            return settling(model, lambda settled: trace(settled, None, **options))
         return trace(model, given, **options)
     except (NeedsValue, NeedsSize) as e:
         raise ExportError(f"the structure of the model is not fixed: {e}; write model.specialized(values by input, "

@@ -10,7 +10,7 @@ import numpy as np
 
 from rnngraph import backends, passes
 from rnngraph.errors import CompileError
-from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue
+from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue, settling
 from rnngraph.frontends.load import Inputs, load
 from rnngraph.ir import Array, Dim, Graph, Op, Rnn, RnnAttrs, Scan, ScanAttrs, dims
 from rnngraph.nn import Layer
@@ -137,7 +137,7 @@ def _specialized(model: ImportedModel, example_inputs: Any) -> Graph:
     sizes: dict[str, Dim] = {}
     while True:
         try:
-            return trace(model.specialized(values, sizes).settled() if values or sizes else model, None)
+            return settling(model.specialized(values, sizes) if values or sizes else model, trace)
         except NeedsValue as e:
             if not {*e.names} <= {*arrays} - {*values}:
                 raise

@@ -14,7 +14,7 @@ import numpy as np
 
 import rnngraph as rg
 from rnngraph.errors import ImportModelError, ParseError
-from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue
+from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue, settling
 from rnngraph.frontends.load import frontend_of, load
 from rnngraph.ir import Array, Graph, parse
 from rnngraph.nn import Input, Layer
@@ -142,6 +142,8 @@ def traced_model(model: Any, inputs: list[Input] | None, *, lengths: bool = Fals
     if isinstance(model, Graph):
         return model
     try:
+        if isinstance(model, ImportedModel):
+            return settling(model, lambda settled: rg.trace(settled, lengths=lengths))
         return rg.trace(model, inputs, lengths=lengths)
     except (NeedsValue, NeedsSize) as e:
         raise ImportModelError(f"{e}; give it with --value NAME=NUMBER") from None

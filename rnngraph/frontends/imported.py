@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from rnngraph.errors import ImportModelError, RnngraphError
 from rnngraph.ir import Array, Dim, Graph, dims
@@ -14,6 +15,9 @@ from rnngraph.nn import Input, Layer
 from rnngraph.nn.context import Options, Trace, activate
 from rnngraph.nn.model import LayerGroup
 from rnngraph.nn.tensor import Tensor, Traced
+
+M = TypeVar("M", bound="ImportedModel")
+R = TypeVar("R")
 
 
 class Undecided(RnngraphError):
@@ -123,18 +127,22 @@ class ImportedModel(Layer, ABC):
 
         Files often name the batch of each input by itself. A call in which such sizes differ is an InputError.
         """
-        model = self
-        for _ in {s for x in self.inputs for d in x.shape for s in dims.symbols_of(d)}:  # each may fall away once
-            try:
-                with activate(Trace(Graph("sizes"), Options())) as trace:
-                    model.run(*(Traced(trace, trace.graph.add_input(x.type, x.name)) for x in model.inputs))
-            except NeedsEqual as e:
-                model = model.specialized({}, {e.symbol: e.size})
-                continue
-            except (NeedsValue, NeedsSize):
-                pass  # what must be known first is asked for when the model is compiled
-            break
-        return model
+        return settling(self, _walked) if any(dims.symbols_of(d) for x in self.inputs for d in x.shape) else self
+
+
+def settling(model: M, use: Callable[[M], R]) -> R:
+    """``use(model)``, where that traces the model; once more for each symbol that turns out to be equal to a size."""
+    while True:  # each symbol falls away once at most
+        try:
+            return use(model)
+        except NeedsEqual as e:
+            model = model.specialized({}, {e.symbol: e.size})
+
+
+def _walked(model: M) -> M:
+    with activate(Trace(Graph("sizes"), Options())) as trace, suppress(NeedsValue, NeedsSize):  # asked for in time
+        model.run(*(Traced(trace, trace.graph.add_input(x.type, x.name)) for x in model.inputs))
+    return model
 
 
 def foreign_names(model: object) -> tuple[Mapping[str, str], Mapping[str, str]]:

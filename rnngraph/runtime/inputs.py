@@ -45,11 +45,12 @@ class InputSpec:
                              "lost; fill it first (x.filled(value)), and give lengths= for padded rows")
         if isinstance(given, Mapping):
             raise InputError(f"input {self.shown}: expected {self.type}, {mapping(given)}")
+        given = plain(given)
         if isinstance(given, PackedSequence):
             raise InputError(f"input {self.shown}: expected {self.type}, got a PackedSequence, and this model takes "
                              "none: rnngraph.data.pad_packed_sequence pads it")
         try:
-            array = np.asarray(plain(given))
+            array = np.asarray(given)
         except (ValueError, TypeError, RuntimeError) as e:  # also what a foreign __array__ raises
             raise InputError(f"input {self.shown}: expected {self.type}, "
                              f"got something that is no array: {e}") from e

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from threading import Lock
-
-import numpy as np
 
 from rnngraph.errors import ImportModelError, InputError, ShapeError, StreamError
 from rnngraph.ir import Array, TensorType, dims
 from rnngraph.report import Report
-from rnngraph.runtime.foreign import all_plain
 from rnngraph.runtime.inputs import spec_of
+from rnngraph.runtime.keys import kept, key_of
 from rnngraph.runtime.model import CompiledModel, ForeignNames, expect_all
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.session import Session
 from rnngraph.runtime.states import State
 
 MAX_PROGRAMS = 64  # kept; the one that was not used for longest goes
-MAX_HASHED = 1024  # bytes of a value that are hashed; the whole of it is compared
 MAX_SHOWN = 8  # elements of a value in a message
 
 
@@ -41,50 +38,21 @@ class Needs:
                        for f in ("values", "sizes", "reasons")))
 
 
-class Key:
-    """Values and sizes that a program is compiled for. Large values are hashed by a sample of their bytes; equal ones
-    are found by comparing all of them, which takes a tenth of hashing them."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`Needs` as places among the inputs: of those whose values a program is compiled for, and of the others."""
 
-    __slots__ = ("arrays", "hash", "needs", "samples", "sizes")
-
-    def __init__(self, needs: Needs, arrays: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
-        self.needs = needs
-        self.arrays = {n: np.ascontiguousarray(a).reshape(a.shape) for n, a in arrays.items()}  # a scalar stays one
-        self.sizes = dict(sizes)
-        self.samples = [(a.shape, _sample(a)) for a in self.arrays.values()]
-        self.hash = hash((*self.samples, *self.sizes.values()))
-
-    def frozen(self) -> Key:
-        """With copies, which nobody else can change."""
-        return Key(self.needs, {n: a.copy() for n, a in self.arrays.items()}, self.sizes)
-
-    def __hash__(self) -> int:
-        return self.hash
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Key) or (self.hash, self.sizes) != (other.hash, other.sizes):
-            return False
-        if self.samples != other.samples or self.needs != other.needs:
-            return False
-        pairs = zip(self.arrays.values(), other.arrays.values(), strict=True)
-        return all(_is_sample(a) or np.array_equal(_bytes(a), _bytes(b)) for a, b in pairs)
+    needs: Needs
+    values: tuple[int, ...]
+    rest: tuple[int, ...]
 
 
-def _bytes(array: Array) -> Array:
-    """The bytes of a contiguous array: NaN is the same as itself there."""
-    flat = array.reshape(-1).view(np.uint8)
-    return flat.view(np.uint64) if flat.size % 8 == 0 and flat.ctypes.data % 8 == 0 else flat
+@dataclass(slots=True)
+class Entry:
+    """A program, and when it was last used, in calls."""
 
-
-def _is_sample(array: Array) -> bool:
-    """Whether the sample is all of the array."""
-    return array.nbytes < 2 * MAX_HASHED
-
-
-def _sample(array: Array) -> bytes:
-    if _is_sample(array):
-        return array.tobytes()
-    return array.reshape(-1)[:: array.nbytes // MAX_HASHED].tobytes()
+    model: CompiledModel
+    used: int
 
 
 class SpecializedModel(CompiledModel):
@@ -101,15 +69,23 @@ class SpecializedModel(CompiledModel):
         self._compile = compile
         self._types = dict(types)
         self._foreign_inputs, self._foreign_outputs = foreign
-        self._specs = {n: spec_of(n, t, label=self._foreign_inputs.get(n, "")) for n, t in types.items()}
+        self._specs = [spec_of(n, t, label=self._foreign_inputs.get(n, "")) for n, t in types.items()]
+        self._axes = [([(i, d) for i, d in enumerate(t.shape) if isinstance(d, int)],
+                       [(i, d) for i, d in enumerate(t.shape) if isinstance(d, str) and dims.is_symbol(d)])
+                      for t in types.values()]
         self._own = {name: own for own, name in self._foreign_inputs.items()}
         self._outputs = tuple(outputs)
-        self._lock = Lock()  # of the table; held for a look
-        self._compiling = Lock()  # one compiles, others that have to wait
-        self._models: OrderedDict[Key, CompiledModel] = OrderedDict()
+        self._compiling = Lock()  # one compiles, others that have to wait; calls with known values do not
+        self._entries: dict[Hashable, Entry] = {}
+        self._calls = count()
         self._last: CompiledModel | None = None
         self._kept = None
-        self.needs = needs
+        self._plan = self._planned(needs)
+
+    @property
+    def needs(self) -> Needs:
+        """What a program is compiled for, as far as calls have shown."""
+        return self._plan.needs
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -131,8 +107,8 @@ class SpecializedModel(CompiledModel):
 
     def prepare(self, *arrays: object, **named: object) -> None:
         """Check inputs as a call does, and compile the program for them, without running it."""
-        model, rest = self.specialized(self._by_name(arrays, named))
-        model.prepare(**rest)
+        model, rest = self._specialized(self._placed_all(arrays, named))
+        model.prepare(*rest)
 
     def _current(self) -> CompiledModel:
         if self._last is None:
@@ -147,9 +123,10 @@ class SpecializedModel(CompiledModel):
         return f"one program is compiled for {' and '.join(what)}, because {'; '.join(self.needs.reasons)}"
 
     def explain(self) -> str:
-        count = f"{len(self._models)} programs are" if len(self._models) != 1 else "1 program is"
+        programs = len(self._entries)
+        number = f"{programs} programs are" if programs != 1 else "1 program is"
         rest = f"the one that ran last:\n{self._last.explain()}" if self._last is not None else ""
-        return f"{self.describe()}\n{count} compiled, at most {MAX_PROGRAMS} are kept; {rest}".rstrip("; ")
+        return f"{self.describe()}\n{number} compiled, at most {MAX_PROGRAMS} are kept; {rest}".rstrip("; ")
 
     def variant(self, **how: bool) -> Program:
         return self._current().variant(**how)
@@ -162,84 +139,94 @@ class SpecializedModel(CompiledModel):
 
     def __call__(self, *arrays: object, lengths: object = None, initial_state: State | None = None,
                  mask: object = None, **named: object) -> Array | tuple[Array, ...]:
-        values = self._by_name(arrays, named)
-        model, rest = self.specialized(values)
-        return model(**rest, lengths=lengths, initial_state=initial_state, mask=mask)
+        model, rest = self._specialized(self._placed_all(arrays, named))
+        return model(*rest, lengths=lengths, initial_state=initial_state, mask=mask)
 
     def run(self, inputs: Mapping[str, object]) -> dict[str, Array]:
         if not isinstance(inputs, Mapping) or not all(isinstance(n, str) for n in inputs):
             raise InputError(f"run takes a mapping from input names to arrays, got {type(inputs).__name__}")
         given = {self._own.get(n, n): a for n, a in inputs.items()}
         own = {n: a for n, a in given.items() if n in self._types}
-        model, rest = self.specialized(self._by_name((), own))
-        return model.run({**rest, **{n: a for n, a in given.items() if n not in own}})  # lengths, states
+        model, rest = self._specialized(self._placed_all((), own))
+        more = {n: a for n, a in given.items() if n not in own}  # lengths, states
+        return model.run({**dict(zip(model.input_names, rest, strict=True)), **more})
 
-    def specialized(self, values: Mapping[str, object]) -> tuple[CompiledModel, dict[str, object]]:
-        """The model for these inputs, by name in the graph, and the inputs that it takes."""
-        expect_all(dict(zip(self._types, self.input_names, strict=True)), values)
-        arrays = {n: self._specs[n].array(values[n]) for n in self._types}
+    def _specialized(self, values: Sequence[object]) -> tuple[CompiledModel, list[Array]]:
+        """The model for these inputs, in order, and the inputs that it takes."""
+        arrays = [spec.array(value) for spec, value in zip(self._specs, values, strict=True)]
         sizes = self._sizes(arrays)
-        model = None
-        while model is None:
-            needs = self.needs
-            key = Key(needs, {n: arrays[n] for n in needs.values}, {s: sizes[s] for s in needs.sizes})
-            model = self._known(key)
-            if model is None:
+        while True:
+            plan = self._plan
+            key = (*[key_of(arrays[i]) for i in plan.values], *[sizes[s] for s in plan.needs.sizes])
+            entry = self._entries.get(key)
+            if entry is None:
                 with self._compiling:
-                    model = self._known(key) or self._made(key.frozen())
-        self._last = model
-        return model, {n: a for n, a in arrays.items() if n not in needs.values}
+                    entry = self._entries.get(key) or self._made(plan, key, arrays, sizes)
+            if entry is not None:
+                entry.used = next(self._calls)
+                self._last = entry.model
+                return entry.model, [arrays[i] for i in plan.rest]
 
-    def _known(self, key: Key) -> CompiledModel | None:
-        with self._lock:
-            model = self._models.get(key)
-            if model is not None:
-                self._models.move_to_end(key)
-            return model
-
-    def _made(self, key: Key) -> CompiledModel | None:
+    def _made(self, plan: Plan, key: tuple[Hashable, ...], arrays: Sequence[Array],
+              sizes: Mapping[str, int]) -> Entry | None:
         """A new program; None where more must be known first."""
+        known = {self._specs[i].name: arrays[i].copy() for i in plan.values}
+        fixed = {s: sizes[s] for s in plan.needs.sizes}
         try:
-            made = self._compile(key.arrays, key.sizes)
+            made = self._compile(known, fixed)
         except ImportModelError as e:
             if isinstance(e.__cause__, ShapeError):  # the file is sound: there are values that fit
-                raise InputError(f"the inputs do not fit the model ({self._shown(key)}): {e}") from e
+                raise InputError(f"the inputs do not fit the model ({self._shown(known, fixed)}): {e}") from e
             raise
         if isinstance(made, Needs):
             found = self.needs.also(made)
-            if found == self.needs and key.needs == found:
+            if found == self.needs == plan.needs:
                 raise InputError(f"the model cannot be compiled for these inputs: {'; '.join(made.reasons)}")
-            self.needs = found
+            self._plan = self._planned(found)
             return None
-        with self._lock:
-            self._models[key] = made
-            while len(self._models) > MAX_PROGRAMS:
-                self._models.popitem(last=False)
-        return made
+        while len(self._entries) >= MAX_PROGRAMS:
+            del self._entries[min(self._entries, key=lambda k: self._entries[k].used)]
+        entry = self._entries[tuple(kept(part) for part in key)] = Entry(made, next(self._calls))
+        return entry
 
-    def _shown(self, key: Key) -> str:
-        values = {repr(self._foreign_inputs.get(n, n)): a.tolist() if a.size <= MAX_SHOWN else f"{a.dtype}"
-                  f"{list(a.shape)}" for n, a in key.arrays.items()}
-        return ", ".join(f"{n} is {v}" for n, v in {**values, **key.sizes}.items())
+    def _planned(self, needs: Needs) -> Plan:
+        places = {n: i for i, n in enumerate(self._types)}
+        return Plan(needs, tuple(places[n] for n in needs.values),
+                    tuple(i for n, i in places.items() if n not in needs.values))
 
-    def _sizes(self, arrays: Mapping[str, Array]) -> dict[str, int]:
-        """The sizes of all symbols; the models check the rest."""
+    def _shown(self, values: Mapping[str, Array], sizes: Mapping[str, int]) -> str:
+        shown = {repr(self._foreign_inputs.get(n, n)): a.tolist() if a.size <= MAX_SHOWN else f"{a.dtype}"
+                 f"{list(a.shape)}" for n, a in values.items()}
+        return ", ".join(f"{n} is {v}" for n, v in {**shown, **sizes}.items())
+
+    def _sizes(self, arrays: Sequence[Array]) -> dict[str, int]:
+        """The sizes of all symbols; the models check what is an expression of them."""
         found: dict[str, int] = {}
-        for n, t in self._types.items():
-            if len(t.shape) != arrays[n].ndim:
-                raise InputError(f"input {self._specs[n].shown}: expected {t}, got shape {list(arrays[n].shape)}")
-            for d, size in zip(t.shape, arrays[n].shape, strict=True):
-                if dims.is_symbol(d) and found.setdefault(str(d), size) != size:
-                    raise InputError(f"input {self._specs[n].shown}: dim {d!r} is {size} here but "
-                                     f"{found[str(d)]} elsewhere")
+        for spec, array, (fixed, symbols) in zip(self._specs, arrays, self._axes, strict=True):
+            shape = array.shape
+            wrong = len(shape) != len(spec.type.shape) or [d for axis, d in fixed if shape[axis] != d]
+            if wrong:
+                raise InputError(f"input {spec.shown}: expected {spec.type}, got shape {list(shape)}")
+            for axis, symbol in symbols:
+                if found.setdefault(symbol, shape[axis]) != shape[axis]:
+                    raise InputError(f"input {spec.shown}: expected {spec.type}, got shape {list(shape)}; dim "
+                                     f"{symbol!r} is {found[symbol]} elsewhere")
         return found
+
+    def _placed_all(self, arrays: tuple[object, ...], named: Mapping[str, object]) -> Sequence[object]:
+        """The inputs in the graph's order."""
+        if not named and len(arrays) == len(self._specs):
+            return arrays
+        values = self._by_name(arrays, named)
+        expect_all(dict(zip(self._types, self.input_names, strict=True)), values)
+        return [values[n] for n in self._types]
 
     def _by_name(self, arrays: Sequence[object], named: Mapping[str, object]) -> dict[str, object]:
         own = {self._foreign_inputs.get(n, n): n for n in self._types}
         if len(arrays) > len(own):
             raise InputError(f"expected {len(own)} input(s) {list(own)}, got {len(arrays)} arrays")
-        values = dict(zip(own.values(), all_plain(arrays), strict=False))
-        for name, array in zip(named, all_plain(named.values()), strict=True):
+        values = dict(zip(own.values(), arrays, strict=False))
+        for name, array in named.items():
             at = own.get(name, name)
             if at not in self._types:
                 raise InputError(f"unknown input {name!r}; the model takes {list(own)}")

@@ -66,14 +66,20 @@ def _origins(graph: Graph, prefix: str) -> Iterator[tuple[str, str]]:
                 yield from _origins(body, f"{layer}/")
 
 
-def load(source: object, inputs: Any = None, example_inputs: Sequence[Any] | None = None) -> OnnxModel:
+def from_onnx(source: object, inputs: Any = None, example_inputs: Sequence[Any] | None = None) -> OnnxModel:
     """The layer of an .onnx file (path) or an onnx.ModelProto.
 
     inputs  `rnngraph.Input`s by name or by place, for those whose shape the file does not tell, or to say more; for a
             sequence ``x`` a list of them, which become the inputs ``x.0``, ``x.1``, ...; for an optional what it holds,
             or None
-    Raises ImportModelError for files that are broken or not supported, MissingExtraError without the package onnx.
+    Sizes that must be equal have one name among the layer's inputs. Raises ImportModelError for files that are broken
+    or not supported, MissingExtraError without the package onnx.
     """
+    return load(source, inputs, example_inputs).settled()
+
+
+def load(source: object, inputs: Any = None, example_inputs: Sequence[Any] | None = None) -> OnnxModel:
+    """As `from_onnx`, for who traces the layer: sizes have the names in the file, see `settling`."""
     graph = read(source)
     if not graph.outputs:
         raise ImportModelError("the model has no outputs")
@@ -102,7 +108,7 @@ def load(source: object, inputs: Any = None, example_inputs: Sequence[Any] | Non
     if unknown := [n for n in given if isinstance(n, str) and n not in names]:
         raise ImportModelError(f"inputs: the model has no input {unknown[0]!r}; it has {list(names)}")
     foreign = Names(*({n: name for name, n in table.items() if n != name} for table in (names, outputs)))
-    return OnnxModel(graph, graph.inputs, made, list(outputs.values()), foreign, {}, parts).settled()
+    return OnnxModel(graph, graph.inputs, made, list(outputs.values()), foreign, {}, parts)
 
 
 def _symbols(graph: Graph, names: Mapping[str, str]) -> dict[tuple[str, int], str]:
