@@ -9,6 +9,7 @@ from typing import ClassVar
 from rnngraph.ir import Builder, Dim, Graph, Op, Scan, Value, dims
 from rnngraph.ir.induction import Affine, affine, of_scan
 from rnngraph.ir.ops import AxisAttrs
+from rnngraph.passes._written_states import written_states
 from rnngraph.rewrite import Miss, Pass, PassContext
 from rnngraph.rewrite.scan_edit import add_x, simplify, unreverse
 
@@ -30,6 +31,7 @@ class IterateSequences(Pass):
 
     Loops of other systems count their steps and read row t of a tensor. t may be the scan's own number of the step
     (a sequence 0, 1, ...) or a state that each step adds 1 to, with sizes added. States that only counted go away.
+    A state in which each step only replaces its own place (scatter_nd, scatter_elements) is an output of the steps.
     """
 
     name: ClassVar[str] = "iterate-sequences"
@@ -58,7 +60,8 @@ def _run(op: Op, context: PassContext) -> None:
                 what = f"%{name}" if name else str(plan.source.type)
                 context.applied(op.layer, f"a step reads its own place of {what}: now a sequence of the scan")
             _replace(plan, found[key])
-    if found:
+    written = written_states(op, known, context)
+    if found or written:
         simplify(op)
         unreverse(op)
 

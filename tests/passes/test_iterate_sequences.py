@@ -88,3 +88,42 @@ def test_a_reversed_sequence_read_backwards_is_the_sequence() -> None:
     assert "= reverse" not in str(after)
     again = assert_keeps_numbers(text, "canonicalize,iterate-sequences,dce", rtol=0, atol=0)
     assert "= reverse" not in str(again)
+
+
+def writing(how: str, size: str = "T", reverse: bool = False) -> str:
+    """A state in which step t writes row ``at``."""
+    return f"""graph @g(%x: f32[T,B,2], %z: f32[{size},B,2]) {{
+      %i = iota {{size = T, dtype = i64}} : i64[T]
+      %ys = scan carry(y = %z) over(x = %x, i = %i) {{steps = T{", reverse = true" if reverse else ""}}} {{
+      ^(%yy: f32[{size},B,2], %xx: f32[B,2], %ii: i64[]):
+        %n = tanh %xx : f32[B,2]
+        {how}
+        yield carry(y = %next) emit()
+      }} : f32[{size},B,2] <layer = rnn>
+      return y = %ys
+    }}"""
+
+
+ND = """%at = reshape PLACE {shape = [1, 1]} : i64[1,1]  %row = reshape %n {shape = [1, B, 2]} : f32[1,B,2]
+        %next = scatter_nd %yy, %at, %row {reduction = "none"} : """
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_state_written_row_by_row_is_an_output(reverse: bool) -> None:
+    later = "%one = const splat(2) : i64[]  %k = add %ii, %one : i64[]  "
+    last = "%t = size {dim = T, dtype = i64} : i64[]  %j = sub %t, %ii : i64[]  %o = const splat(1) : i64[]  " \
+           "%k = sub %j, %o : i64[]  "
+    for size, how in (("T", ND.replace("PLACE", "%ii")), ("T+5", later + ND.replace("PLACE", "%k")),
+                      ("T", last + ND.replace("PLACE", "%k"))):
+        text = writing(how + f"f32[{size},B,2]", size, reverse)
+        after = assert_keeps_numbers(text, "iterate-sequences", rtol=0, atol=0)
+        assert "scatter" not in str(after)
+        assert "carry()" in str(after)
+
+
+def test_a_state_written_otherwise_stays() -> None:
+    beyond = "%one = const splat(2) : i64[]  %k = add %ii, %one : i64[]  " + ND.replace("PLACE", "%k")
+    same_row = "%k = const splat(0) : i64[]  " + ND.replace("PLACE", "%k")
+    added = ND.replace("PLACE", "%ii").replace('"none"', '"add"')
+    for how in (beyond, same_row, added):
+        assert_rewrites(writing(how + "f32[T,B,2]"), "iterate-sequences", None, remarks=[])

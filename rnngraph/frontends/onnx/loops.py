@@ -12,6 +12,7 @@ from rnngraph.errors import ImportModelError
 from rnngraph.frontends.depends import DependsOnStep, is_data
 from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.known import Known, as_dims
+from rnngraph.frontends.onnx.grown_states import grown_states
 from rnngraph.frontends.onnx.proto import Graph, Node
 from rnngraph.frontends.onnx.registry import Item
 from rnngraph.frontends.onnx.scan_body import Body, FormChanged, tensors_of
@@ -107,8 +108,12 @@ def _counted(node: Node, body: Graph, trips: Dim, carried: Sequence[Item], *,
         if any(isinstance(i, list) and not isinstance(i, Missing) for i in items[1:]):
             raise FormChanged(f"{node}: it carries a sequence")
         tensors = tensors_of(node, items[1:])
-    finals, ys = traced.close(node, tensors[: len(states)], tensors[len(states) :])
-    return (*finals, *ys)
+        grown = grown_states(traced, tensors[: len(states)])
+    new = [traced.states[i] if i in grown else t for i, t in enumerate(tensors[: len(states)])]
+    finals, ys = traced.close(node, new, [*tensors[len(states) :], *(g.piece for g in grown.values())])
+    for (i, state), pieces in zip(grown.items(), ys[len(ys) - len(grown) :], strict=True):
+        finals[i] = state.joined(states[i], pieces)
+    return (*finals, *ys[: len(ys) - len(grown)])
 
 
 def _stays_true(condition: Item) -> bool:

@@ -9,7 +9,7 @@ from rnngraph.frontends.known import Known, as_dims, as_ints
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.ir import Dim, dims
 
-BEYOND = 2**31 - 1  # a start or end out there means the axis' own
+BEYOND = 10**9  # a start or end out there means the axis' own: tf2onnx writes it so, others the largest integer
 
 
 def slice_range(node: Node, rank: int, starts: Known | None, ends: Known | None, axes: Known | None,

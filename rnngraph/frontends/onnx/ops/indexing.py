@@ -6,7 +6,7 @@ import numpy as np
 
 from rnngraph.errors import ImportModelError
 from rnngraph.frontends.axes import axis_of
-from rnngraph.frontends.known import Known, as_ints
+from rnngraph.frontends.known import Known, as_dims, as_ints
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import handler
 from rnngraph.ir import I64, Dim
@@ -47,12 +47,12 @@ def scatter_nd(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tenso
 def one_hot(node: Node, indices: Tensor, depth: Known, values: Tensor) -> Tensor:
     """``values`` is [off, on]; an index that is out of range has off everywhere."""
     whole = depth if depth.symbolic else Known(depth.array.astype(np.int64))  # it may be a float
-    (size,) = as_ints(whole, str(node))
-    if size < 1 or values.shape != (2,):
+    (size,) = as_dims(whole, str(node))
+    if (isinstance(size, int) and size < 1) or values.shape != (2,):
         raise ImportModelError(f"{node}: expected a depth above 0 and values [off, on], got {size} and {values.type}")
     axis = axis_of(node, node.attr("axis", -1), indices.rank + 1)
     at = ops.cast(indices, I64)
-    at = ops.where(at < 0, at + size, at)
+    at = ops.where(at < 0, at + (ops.size_of(size, I64) if isinstance(size, str) else size), at)
     wide = ops.reshape(at, (*at.shape[:axis], 1, *at.shape[axis:]))
     places = ops.reshape(ops.arange(size, I64), (size, *[1] * (indices.rank - axis)))
     b = active().builder

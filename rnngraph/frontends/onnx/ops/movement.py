@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from rnngraph.errors import ImportModelError, ShapeError
 from rnngraph.frontends.axes import axis_of, squeezed
+from rnngraph.frontends.depends import DependsOnStep
 from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.known import Known, as_dims, as_ints
+from rnngraph.frontends.onnx.elements import Elements
 from rnngraph.frontends.onnx.limits import bounded
 from rnngraph.frontends.onnx.proto import Node
-from rnngraph.frontends.onnx.registry import handler
-from rnngraph.frontends.onnx.slices import clamped, slice_range
+from rnngraph.frontends.onnx.registry import Item, handler
+from rnngraph.frontends.onnx.slices import BEYOND, clamped, slice_range
+from rnngraph.frontends.onnx.walker import tensor_of, walker
 from rnngraph.ir import Dim, Shape, dims
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
@@ -87,8 +90,13 @@ def unsqueeze(node: Node, x: Tensor, axes: Known | None = None) -> Tensor:
 @handler("Concat")
 def concat(node: Node, *xs: Tensor) -> Tensor:
     axis = axis_of(node, node.attr("axis", 1), xs[0].rank)
-    kept = [x for x in xs if x.shape[axis] != 0] or list(xs[:1])
+    kept = [x for x in xs if x.shape[axis] != 0 or _is_state(x)] or list(xs[:1])
     return ops.concat(kept, axis) if len(kept) > 1 else kept[0]
+
+
+def _is_state(x: Tensor) -> bool:
+    """Whether it comes into a step: a state that has no place yet may have some in later steps."""
+    return x.value().op is None and x.value().block is not active().graph.block
 
 
 @handler("Split", known=(1,))
@@ -113,11 +121,24 @@ def split(node: Node, x: Tensor, sizes: Known | None = None) -> tuple[Tensor, ..
     return tuple(out)
 
 
-@handler("Slice", known=(1, 2, 3, 4))
-def slice_(node: Node, x: Tensor, starts: Known | None = None, ends: Known | None = None, axes: Known | None = None,
-           steps: Known | None = None) -> Tensor:
+@handler("Slice", raw=True)
+def slice_(node: Node, data: Item, starts: Item = None, ends: Item = None, axes: Item = None,
+           steps: Item = None) -> Tensor:
+    x, known = tensor_of(data), walker().known
+    assert x is not None
+    try:
+        places = known(node, starts), known(node, ends)
+    except DependsOnStep:
+        by_step = read_at_step(node, x, starts, ends, known(node, axes), known(node, steps))
+        if by_step is None:
+            raise
+        return by_step
+    return _sliced(node, x, slice_range(node, x.rank, *places, known(node, axes), known(node, steps)))
+
+
+def _sliced(node: Node, x: Tensor, ranges: Sequence[tuple[int, Dim, Dim, int]]) -> Tensor:
     b, out = active().builder, x.value()
-    for axis, start, end, step in slice_range(node, x.rank, starts, ends, axes, steps):
+    for axis, start, end, step in ranges:
         n = out.shape[axis]
         if step > 0:
             first, last = clamped(node, start, n, 0, n), clamped(node, end, n, 0, n)
@@ -126,8 +147,39 @@ def slice_(node: Node, x: Tensor, starts: Known | None = None, ends: Known | Non
             top = dims.sub(n, 1)
             first, last = (dims.sub(top, clamped(node, p, n, low, top)) for p, low in ((start, 0), (end, -1)))
         length = dims.maximum(dims.ceildiv(dims.sub(last, first), abs(step)), 0)
+        if abs(step) >= BEYOND:
+            length = dims.minimum(dims.maximum(dims.sub(last, first), 0), 1)
         out = b.slice(out, axis, first, length, abs(step)) if length != 0 else b.slice(out, axis, 0, 0)
     return wrap(out)
+
+
+def read_at_step(node: Node, x: Tensor, starts: Item, ends: Item, axes: Known | None,
+                 steps: Known | None) -> Tensor | None:
+    """x[.., t:t+n, ..] where t counts the steps of a loop: a take of n places; None where the ends show no such form.
+    """
+    elements = Elements()
+    first, last = ([None] if (t := tensor_of(i)) is None else elements.of(t.value()) for i in (starts, ends))
+    if first is None or last is None or len(first) != len(last):
+        return None
+    chosen = range(len(first)) if axes is None else as_ints(axes, str(node))
+    by = [1] * len(first) if steps is None else as_ints(steps, str(node))
+    rest: list[tuple[int, Dim, Dim, int]] = []
+    for axis, start, end, step in zip(chosen, first, last, by, strict=True):
+        if start is None or end is None or isinstance(start, bool) or isinstance(end, bool):
+            return None
+        place, count = elements.number(start), dims.sub(end, start)
+        if place is None:
+            if elements.symbols.keys() & (dims.symbols_of(start) | dims.symbols_of(end)):
+                return None
+            rest.append((axis_of(node, axis, x.rank), start, end, step))
+            continue
+        if step >= BEYOND:
+            count = 1
+        elif not isinstance(count, int) or count < 1 or step != 1:
+            return None
+        places = ops.reshape(place, (1,)) + ops.arange(count, "i64") if count > 1 else ops.reshape(place, (1,))
+        x = ops.take(x, places, axis_of(node, axis, x.rank))
+    return _sliced(node, x, rest)
 
 
 @handler("Expand", known=(1,))
