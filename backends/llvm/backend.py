@@ -124,8 +124,8 @@ def _native_seconds(op: Op, dims: Dims, machine: Machine) -> float:
 
 
 def _nest_seconds(op: Op, dims: Dims, machine: Machine) -> float:
-    """Loops over single elements: about a cycle for each, and a sort that goes over all for each that it finds. More
-    than a stage would take, where one can do it."""
+    """Loops over single elements: about a cycle for each, for 16 multiplications of a product two, and a sort that goes
+    over all for each that it finds. More than a stage would take, where one can do it."""
     nest = nest_of(op)
     count = prod(resolve(nest.shape, dims))
     values = [*op.results, *op.operands]
@@ -135,7 +135,7 @@ def _nest_seconds(op: Op, dims: Dims, machine: Machine) -> float:
     elif isinstance(op.attrs, PoolAttrs):
         each = 2.0 * prod(op.attrs.window)
     elif op.name == "matmul":
-        each = prod(n for (k, _), n in sizes.items() if k in (0, 1)) / 4.0
+        each = prod(n for (k, _), n in sizes.items() if k in (0, 1)) / 16.0
     elif op.name in LOOKUPS | ELEMENTWISE:
         runs = op.name in LOOKUPS and bool(nest.shape) and nest.maps[2][-1] is None  # of elements behind one index
         each = float(len(values)) if op.name in ELEMENTWISE else VECTOR_SHARE if runs else 1.0

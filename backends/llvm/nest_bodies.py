@@ -9,6 +9,7 @@ from types import MappingProxyType
 from llvmlite import ir
 
 from rnngraph.backends.llvm.nest import Place, dtype_size, element_type
+from rnngraph.backends.llvm.nest_matmul import matmul
 from rnngraph.backends.llvm.nest_pool import pool
 from rnngraph.backends.llvm.nest_scalars import SCALARS, compare, convert, extreme
 from rnngraph.backends.llvm.vector import F32, F64, I64, Builder, IRType, IRValue
@@ -16,7 +17,6 @@ from rnngraph.backends.llvm.vmath import LOWERINGS
 from rnngraph.ir import DType
 from rnngraph.ir.order_ops import ArgAttrs, CumsumAttrs, TopKAttrs
 
-AT_ONCE = 4  # vectors of columns, or columns, that a product accumulates side by side
 Body = Callable[[Place, Builder], None]
 
 
@@ -260,65 +260,12 @@ def _softmax(p: Place, b: Builder) -> None:
         p.store(b, 0, b.fdiv(p.load(b, 0, at), total), at)
 
 
-# --- matmul of computed matrices --------------------------------------------------------------------------------
-
-
-def _matmul(p: Place, b: Builder) -> None:
-    """One row of the result: vectors of columns where they lie side by side, else columns one by one. Several of either
-    at once hide the latency of a multiplication; each sum is a chain of its own, in the same order whatever it is with.
-    """
-    e = p.e
-    (columns, out_stride), (k, left_stride), (_, down), (_, right) = p.inner
-    one = e.num(1)
-    beside = b.and_(b.icmp_signed("==", right, one), b.icmp_signed("==", out_stride, one))
-    begin: IRValue = e.num(0)
-    for vectors in (AT_ONCE, 1):
-        end = b.select(beside, b.and_(columns, e.num(-vectors * e.W)), e.num(0))
-        with e.for_range(b, begin, end, vectors * e.W, name="columns") as j:
-            places = [b.add(j.index, e.num(n * e.W)) for n in range(vectors)]
-            with e.for_range(b, 0, k, carried=[e.const(0.0)] * vectors, name="k") as i:
-                x = e.splat(b, p.load(b, 1, p.along(b, 1, i.index, left_stride)))
-                row = p.along(b, 2, i.index, down)
-                i.next = [e.fma(b, x, e.load(b, e.at(b, row, at)), total)
-                          for at, total in zip(places, i.carried, strict=True)]
-            for at, total in zip(places, i.carried, strict=True):
-                e.store(b, total, e.at(b, p.at[0], at))
-        begin = end
-    for count in (AT_ONCE, 1):
-        end = b.sub(columns, e.num(count - 1))
-        with e.for_range(b, begin, end, count, name="column") as j:
-            places = [b.add(j.index, e.num(n)) for n in range(count)]
-            totals = _dots(p, b, [p.along(b, 2, at, right) for at in places], k, left_stride, down)
-            for at, total in zip(places, totals, strict=True):
-                p.store(b, 0, total, p.along(b, 0, at, out_stride))
-        begin = j.index
-
-
-def _dots(p: Place, b: Builder, columns: Sequence[IRValue], k: IRValue, left_stride: IRValue,
-          down: IRValue) -> list[IRValue]:
-    """A row of the left by columns of the right matrix; by vectors where both lie side by side."""
-    e, one = p.e, p.e.num(1)
-    beside = b.and_(b.icmp_signed("==", left_stride, one), b.icmp_signed("==", down, one))
-    whole = b.select(beside, b.and_(k, e.num(-e.W)), e.num(0))
-    with e.for_range(b, 0, whole, e.W, carried=[e.const(0.0)] * len(columns), name="by") as v:
-        x = e.load(b, e.at(b, p.at[1], v.index))
-        v.next = [e.fma(b, x, e.load(b, e.at(b, c, v.index)), total)
-                  for c, total in zip(columns, v.carried, strict=True)]
-    totals = [e.reduce_sum(b, total) for total in v.carried]
-    with e.for_range(b, whole, k, carried=totals, name="k") as i:
-        x = p.load(b, 1, p.along(b, 1, i.index, left_stride))
-        further = b.mul(i.index, down)
-        i.next = [e.intrinsic(b, "fma" if e.target.has_fma else "fmuladd", (x, p.load(b, 2, e.at(b, c, further)), total))
-                  for c, total in zip(columns, i.carried, strict=True)]
-    return i.carried
-
-
 BODIES: Mapping[str, Body] = MappingProxyType({
     **dict.fromkeys((*SCALARS, "cast"), _elementwise),
     **dict.fromkeys(("take", "gather", "gather_elements"), _lookup),
     **dict.fromkeys(("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod"), _reduce),
     **dict.fromkeys(("argmax", "argmin"), _arg),
-    "top_k": _top_k, "cumsum": _cumsum, "softmax": _softmax, "matmul": _matmul, "pool": pool,
+    "top_k": _top_k, "cumsum": _cumsum, "softmax": _softmax, "matmul": matmul, "pool": pool,
 })
 
 __all__ = ["BODIES"]

@@ -27,7 +27,7 @@ LOOKUPS = frozenset({"take", "gather", "gather_elements"})
 ORDERS = frozenset({"argmax", "argmin", "top_k", "cumsum"})
 WINDOWS = frozenset({"pool"})
 NESTS = ELEMENTWISE | REDUCTIONS | LOOKUPS | ORDERS | WINDOWS | {"matmul", "softmax"}
-SPANS = LOOKUPS | WINDOWS | REDUCTIONS  # ops that walk the last outer axis themselves, by vectors where they can
+SPANS = LOOKUPS | WINDOWS | REDUCTIONS | {"matmul"}  # ops that walk the last outer axis
 
 Map = tuple[int | None, ...]  # for each outer axis the axis of a value that it walks, or None
 

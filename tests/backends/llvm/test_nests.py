@@ -33,6 +33,7 @@ ROUNDED = {  # arguments, ops, result
     "running sum from the end": (F, "cumsum %x {axis = 1, exclusive = true, reverse = true}", "f32[B,T,5]"),
     "attention": ("%a: f32[B,T,20], %b: f32[B,20,N]", "matmul %a, %b", "f32[B,T,N]"),
     "weights given": ("%a: f32[B,T,20], %b: f32[20,19]", "matmul %a, %b", "f32[B,T,19]"),
+    "wide": ("%a: f32[B,T,20], %b: f32[B,20,70]", "matmul %a, %b", "f32[B,T,70]"),
     "keys": ("%a: f32[B,T,20], %c: f32[B,N,20]",
              "transpose %c {perm = [0, 2, 1]} : f32[B,20,N] %r = matmul %a, %1", "f32[B,T,N]"),
 }
@@ -183,6 +184,17 @@ def test_nan_and_infinities() -> None:
     for op in ("reduce_max", "reduce_min", "reduce_sum"):
         graph = graph_of(("%x: f32[3,19]", f"{op} %x {{axes = [0]}}", "f32[19]"))
         np.testing.assert_array_equal(native(graph)({"x": wide})["r"], evaluate(graph, {"x": wide})["r"], err_msg=op)
+
+
+@pytest.mark.parametrize("name", ["attention", "wide", "keys"])
+def test_a_row_of_a_product_does_not_depend_on_the_others(name: str) -> None:
+    graph = graph_of(ROUNDED[name])
+    run = native(graph)
+    given = inputs_of(graph, {"B": 2, "T": 11, "N": 37})
+    together = run(given)["r"]
+    for rows in (1, 2, 5, 8):
+        alone = run(given | {"a": given["a"][:, 3 : 3 + rows].copy()})["r"]
+        np.testing.assert_array_equal(alone, together[:, 3 : 3 + rows], err_msg=f"{rows} rows")
 
 
 @pytest.mark.parametrize(("op", "dtype", "bad", "message"), [
