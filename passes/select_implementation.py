@@ -6,7 +6,7 @@ Ops inside scan bodies are part of their scan; ``const`` ops are host data and g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -135,15 +135,21 @@ def _choose(op: Op, context: PassContext, dims: Dims) -> _Choice:
 
 def _moves(choices: dict[Op, _Choice]) -> list[list[Op]]:
     """Groups of ops that cost nothing where they are and read each other's results."""
-    free = {op: None for op, choice in choices.items() if choice.best.seconds == 0.0}
+    return _groups((op for op, choice in choices.items() if choice.best.seconds == 0.0), lambda op, other: True)
+
+
+def _groups(ops: Iterable[Op], together: Callable[[Op, Op], bool]) -> list[list[Op]]:
+    """The ops in groups that read each other's results, as far as neighbours belong together."""
+    left = dict.fromkeys(ops)
     groups = []
-    while free:
-        todo = [free.popitem()[0]]
+    while left:
+        todo = [left.popitem()[0]]
         group = list(todo)
         while todo:
-            for other in _neighbours(todo.pop()):
-                if other in free:
-                    del free[other]
+            op = todo.pop()
+            for other in _neighbours(op):
+                if other in left and together(op, other):
+                    del left[other]
                     group.append(other)
                     todo.append(other)
         groups.append(group)
@@ -165,20 +171,7 @@ def _settle(group: Sequence[Op], choices: dict[Op, _Choice]) -> None:
 
 def _islands(choices: dict[Op, _Choice]) -> list[list[Op]]:
     """Groups of ops that one backend would run and that read each other's results."""
-    left = dict.fromkeys(choices)
-    groups = []
-    while left:
-        todo = [left.popitem()[0]]
-        group = list(todo)
-        while todo:
-            op = todo.pop()
-            for other in _neighbours(op):
-                if other in left and choices[other].backend == choices[op].backend:
-                    del left[other]
-                    group.append(other)
-                    todo.append(other)
-        groups.append(group)
-    return groups
+    return _groups(choices, lambda op, other: choices[other].backend == choices[op].backend)
 
 
 def _join(group: Sequence[Op], choices: dict[Op, _Choice]) -> None:

@@ -16,8 +16,8 @@ from rnngraph.passes import run
 from rnngraph.report.dump import read
 
 # The fused form, as far as ONNX has ops for it: its recurrent ops have one layer, and one or two directions.
-PIPELINE = ("canonicalize,fold-constants,cse,dce,roll-steps,hoist-invariant,raise-rnn,merge-bidirectional,"
-            "fold-constants,cse,dce")
+PIPELINE = ("canonicalize,fold-constants,cse,dce,roll-steps,hoist-invariant,iterate-sequences,masks-to-lengths,"
+            "raise-rnn,merge-bidirectional,fold-constants,cse,dce")
 
 
 def to_onnx(model: object, path: str | Path | None = None, inputs: Inputs = None, *, opset: int | None = None,

@@ -102,7 +102,7 @@ def checked(seed: int, folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = randomized(architecture(seed), seed)
-    check(model, folder, seed, tolerance=2e-5)
+    check(model, folder, seed, tolerance=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(6))

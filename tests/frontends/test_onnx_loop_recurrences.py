@@ -183,6 +183,18 @@ def test_a_mask_made_of_lengths(padding: str, past: str) -> None:
     assert "raise-rnn: while: the scan is an LSTM" in said
 
 
+@pytest.mark.parametrize(("made", "lengths"), [
+    (tf2onnx(), None), (masked("zero", "Less"), [5, 2, 3]), (masked("repeat", "Greater"), [4, 1, 5])])
+def test_loops_go_out_as_lstm_nodes(made: Any, lengths: list[int] | None) -> None:
+    out = rg.to_onnx(made)
+    kinds = [n.op_type for n in out.graph.node]
+    assert kinds.count("LSTM") == 1
+    assert not {"Loop", "Scan"} & set(kinds)
+    inputs = {"x": array(STEPS, 3, WIDTH)} | ({} if lengths is None else {"seq": np.array(lengths, np.int32)})
+    for got, expected in zip(runtime(out, inputs), runtime(made, inputs), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("told", ["size", "number"])
 def test_a_whole_reversal_with_lengths_is_a_reversal(told: str) -> None:
     """tf2onnx writes tf.reverse as ReverseSequence, each length being the size of the axis."""
