@@ -168,6 +168,15 @@ def test_integer_products_are_exact(inner: int, extreme: bool, constant: bool) -
                 if op.name == "matmul" and not op.impl.startswith("llvm")]
 
 
+def test_integer_weights_that_are_not_computed_while_the_model_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnngraph.frontends.depends.MAX_ELEMENTS", 1000)
+    w = RNG.integers(0, 256, (300, 6)).astype(np.uint8)
+    made = model([helper.make_node("MatMulInteger", ["a", "w", "", "z"], ["y"])], [info("a", ("b", 300), "u8")], ["y"],
+                 {"w": w, "z": np.array(7, np.uint8)})
+    a = RNG.integers(0, 256, (2, 300)).astype(np.uint8)
+    np.testing.assert_array_equal(rg.compile(made)(a), a.astype(np.int64) @ (w.astype(np.int64) - 7))
+
+
 @pytest.mark.parametrize("group", [1, 2])
 def test_integer_convolutions_are_exact(group: int) -> None:
     x = RNG.integers(240, 256, (2, 300, 9)).astype(np.uint8)

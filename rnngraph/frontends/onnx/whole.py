@@ -13,11 +13,12 @@ from math import prod
 
 import numpy as np
 
+from rnngraph.frontends import depends
 from rnngraph.frontends.depends import constant_value
 from rnngraph.frontends.onnx.ops.convolution import convolved
 from rnngraph.frontends.onnx.ops.matrices import product
 from rnngraph.frontends.onnx.proto import Node
-from rnngraph.ir import F32, F64, DType
+from rnngraph.ir import F32, F64, Dim, DType
 from rnngraph.nn import ops
 from rnngraph.nn.tensor import Tensor
 
@@ -76,7 +77,7 @@ def _parts(weights: Tensor, axis: int, window: Sequence[int], wide: DType) -> li
     whole = [d for d in sizes if isinstance(d, int)]
     if wide is F64 or len(whole) < len(sizes):
         return None
-    known = constant_value(weights)
+    known = constant_value(weights) if prod(map(_count, weights.shape)) <= depends.MAX_ELEMENTS else None
     if known is None:
         total = MOST * prod(whole)
         largest = MOST * prod(whole[1:])
@@ -88,6 +89,10 @@ def _parts(weights: Tensor, axis: int, window: Sequence[int], wide: DType) -> li
         return whole[:1]
     step = (LARGEST - 1) // (MOST * largest)
     return [min(step, whole[0] - i) for i in range(0, whole[0], step)] if step else None
+
+
+def _count(dim: Dim) -> int:
+    return dim if isinstance(dim, int) else 1
 
 
 def _cut(x: Tensor, axis: int, sizes: Sequence[int]) -> tuple[Tensor, ...]:
