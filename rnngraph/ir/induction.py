@@ -158,23 +158,32 @@ class Below:
 
 def below(condition: Value, known: Mapping[Value, Affine]) -> list[Below] | None:
     """A condition as conditions that must hold together; None where its form does not show them."""
+    found, all_of_it = needed(condition, known)
+    return found if all_of_it else None
+
+
+def needed(condition: Value, known: Mapping[Value, Affine]) -> tuple[list[Below], bool]:
+    """(conditions that must hold for it to hold, as far as its form shows them; whether these are all)."""
     reader, found, seen, todo = _Reader(known), dict[Below, None](), {condition}, [condition]
+    all_of_it = True
     while todo:
         at = todo.pop()
         op = at.op
         if op is None or any(d != 1 for d in at.shape):
-            return None
-        if op.name in ("and", *_THROUGH):
+            all_of_it = False
+        elif op.name in ("and", *_THROUGH):
             if any(v.type.dtype.kind != "bool" for v in op.operands):
-                return None
+                all_of_it = False
+                continue
             todo += [v for v in dict.fromkeys(op.operands) if v not in seen]
             seen.update(op.operands)
         elif not (isinstance(op.attrs, ConstAttrs) and op.attrs.value.array.all()):
             one = _comparison(op, reader)
             if one is None:
-                return None
-            found[one] = None
-    return [c for c in found if not any(_implies(o, c) for o in found if o is not c)]
+                all_of_it = False
+            else:
+                found[one] = None
+    return [c for c in found if not any(_implies(o, c) for o in found if o is not c)], all_of_it
 
 
 def _implies(a: Below, b: Below) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from rnngraph.frontends.onnx.scan_body import Body, FormChanged, tensors_of
 from rnngraph.frontends.onnx.walker import Missing, tensor_of, walker
 from rnngraph.ir import F32, Dim, Value, dims
 from rnngraph.ir import ops as ir_ops
-from rnngraph.ir.induction import Affine, below, counters
+from rnngraph.ir.induction import Affine, counters, needed
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
 from rnngraph.nn.tensor import Tensor, wrap
@@ -44,13 +45,14 @@ def loop(node: Node, count: Item, condition: Item, carried: Sequence[Item]) -> t
             if found is not None:
                 return found
         told = counted_by_condition(node, body, trips, None if start else condition, carried)
-        if told is not None:
-            found = _counted(node, body, told, carried, sure=True)
+        if told is not None and told.exact:
+            found = _counted(node, body, told.steps, carried, sure=True)
             assert found is not None
             return found
         if start is None and len(body.outputs) > 1 + len(carried) and not is_data(_tensor(condition)):
             walker().known(node, condition)  # asks for sizes
-        return _while(node, body, trips, condition if start is None else None, carried)
+        most = trips if told is None else told.steps
+        return _while(node, body, most, condition if start is None else None, carried)
     except (FormChanged, DependsOnStep) as e:
         if isinstance(trips, str):
             raise NeedsSize(sorted(dims.symbols_of(trips)), str(e)) from None
@@ -120,11 +122,20 @@ def _stays_true(condition: Item) -> bool:
     return isinstance(condition, Known) and condition.array.size == 1 and bool(condition.array.reshape(-1)[0])
 
 
-def counted_by_condition(node: Node, body: Graph, trips: Dim | None, condition: Item,
-                         carried: Sequence[Item]) -> Dim | None:
-    """How often a loop runs whose condition compares a counter with a size; None where it compares something else.
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How often a loop runs: so often, or, where it is not ``exact``, at most."""
 
-    A step is traced to see what its condition is. ``condition`` is that of the first step, None where it holds.
+    steps: Dim
+    exact: bool
+
+
+def counted_by_condition(node: Node, body: Graph, trips: Dim | None, condition: Item,
+                         carried: Sequence[Item]) -> Count | None:
+    """How often a loop runs whose condition compares a counter with a size; None where nothing bounds it.
+
+    Where it compares something else too, that may end it before. A step is traced to see what its condition is.
+    ``condition`` is that of the first step, None where it holds.
     """
     if any(isinstance(c, list) or c is None for c in carried):
         return None
@@ -137,21 +148,22 @@ def counted_by_condition(node: Node, body: Graph, trips: Dim | None, condition: 
         tensors = tensors_of(node, items)
         arguments = [t.value() for t in traced.states[:-1]]
         known = counters(arguments, [s.value() for s in states], [t.value() for t in tensors[1 : 1 + len(states)]])
-        after = below(tensors[0].value(), {**known, traced.states[-1].value(): Affine(0, 1)})
+        after, all_after = needed(tensors[0].value(), {**known, traced.states[-1].value(): Affine(0, 1)})
     traced.drop()
-    first = [] if condition is None else below(_tensor(condition).value(), {})
-    if not after or first is None:
-        return None
-    if first and {f.margin for f in first} != {a.before().margin for a in after}:
-        return None  # the steps do not go on by the condition that lets the first one run
+    first, all_first = ([], True) if condition is None else needed(_tensor(condition).value(), {})
+    by_first = {f.margin for f in first}
+    exact = bool(after) and all_after and all_first
+    if by_first and by_first != {a.before().margin for a in after}:
+        exact = False  # the steps do not go on by the condition that lets the first one run
     counts: list[Dim] = [] if trips is None else [trips]
     for a in after:
-        steps = a.before().steps() if first else a.steps()
+        from_first = a.before().margin in by_first
+        steps = a.before().steps() if from_first else a.steps()
         if steps is not None:
-            counts.append(steps if first else dims.add(steps, 1))
+            counts.append(steps if from_first else dims.add(steps, 1))
         elif not a.always:
-            return None
-    return dims.minimum(*counts) if counts else None
+            exact = False
+    return Count(dims.minimum(*counts), exact) if counts else None
 
 
 def _tensor(condition: Item) -> Tensor:
