@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rnngraph.ir import RNN, Builder, Graph, Op, RnnAttrs, Scan, Value, make_op
+from rnngraph.ir.clone import clone_op
+from rnngraph.ir.ops import SELECT
 from rnngraph.passes.recognize import constraints
 from rnngraph.passes.recognize.assemble import Assembler
 from rnngraph.passes.recognize.cells import Cell, recognize
@@ -18,7 +20,7 @@ from rnngraph.passes.recognize.constraints import Refusal
 from rnngraph.passes.recognize.masks import lengths_of_masks
 from rnngraph.passes.recognize.split import split_outputs
 from rnngraph.passes.recognize.squeeze import squeeze
-from rnngraph.rewrite import Pass, PassContext
+from rnngraph.rewrite import Miss, Pass, PassContext
 
 CONSTRAINTS = constraints.RAISE
 
@@ -42,7 +44,8 @@ class RaiseRnn(Pass):
             try:
                 cell = _recognize(op, context)
             except Refusal as refusal:
-                context.missed(refusal.miss, op.layer)
+                under = _under_mask(op) if refusal.constraint is constraints.MASK else None
+                context.missed(refusal.miss if under is None else Miss(f"{under}, but {refusal.miss.reason}"), op.layer)
                 continue
             _replace(op, cell)
             context.applied(op.layer, f"the scan is {_describe(cell)}: now an rnn node")
@@ -63,6 +66,22 @@ def _recognize(op: Op, context: PassContext) -> Cell:
             raise
     context.note(op.layer, "what a step computes from its new h for its outputs is computed behind the scan")
     return recognize(Scan(op))
+
+
+def _under_mask(op: Op) -> str | None:
+    """What the scan would be without its mask; None where it is no cell then either."""
+    image = dict[Value, Value]()
+    copy = Builder.at(op).insert(clone_op(op, image))
+    scan = Scan(copy)
+    unmasked = {new: new.op.operands[1] for arg, new in zip(scan.carry_args, scan.next_carries, strict=True)
+                if new.op is not None and new.op.opdef is SELECT and new.op.operands[2] is arg}
+    scan.body.terminator.set_operands([unmasked.get(v, v) for v in scan.body.terminator.operands])
+    try:
+        return _describe(recognize(Scan(copy)))
+    except Refusal:
+        return None
+    finally:
+        copy.erase()
 
 
 def _describe(cell: Cell) -> str:

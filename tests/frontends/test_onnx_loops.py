@@ -189,3 +189,22 @@ def test_branches_within_branches_and_in_a_loop() -> None:
     made = model([node], [info("h0", (2, 3)), info("x", ("t", 2, 3))], [info("hT", (2, 3)), info("y", (None, 2, 3))],
                  {"limit": np.array(1.0, np.float32)}, 14)
     same(made, {"h0": H0, "x": X})
+
+
+def test_a_loop_that_its_state_may_end_before_its_counter_does() -> None:
+    """It runs as often as the counter says at most, so that its rows are read as a sequence."""
+    body = helper.make_graph(
+        [helper.make_node("Gather", ["x", "k"], ["xt"], axis=0), helper.make_node("Add", ["h", "xt"], ["hn"]),
+         helper.make_node("Add", ["k", "one"], ["kn"]), helper.make_node("Less", ["kn", "T"], ["more"]),
+         helper.make_node("ReduceMax", ["hn"], ["m"], keepdims=0), helper.make_node("Less", ["m", "limit"], ["small"]),
+         helper.make_node("And", ["more", "small"], ["go_on"])], "body",
+        [info("i", (), "i64"), info("c", (), "bool"), info("k", (), "i64"), info("h", (2, 3))],
+        [info("go_on", (), "bool"), info("kn", (), "i64"), info("hn", (2, 3))])
+    first = [*LENGTH, helper.make_node("Identity", ["n"], ["T"]), helper.make_node("Less", ["zero", "T"], ["start"])]
+    node = helper.make_node("Loop", ["", "start", "zero", "h0"], ["k", "hT"], body=body)
+    made = model([*first, node], [info("h0", (2, 3)), info("x", ("t", 2, 3))],
+                 [info("hT", (2, 3)), info("k", (), "i64")],
+                 {"limit": np.array(2.0, np.float32), "zero": np.array(0), "one": np.array(1)}, 14)
+    for x in (X, X[:1], np.abs(X) + 1, -np.abs(X)):
+        same(made, {"h0": H0, "x": x})
+    assert "a step reads its own place of %x" in rg.compile(made).explain()

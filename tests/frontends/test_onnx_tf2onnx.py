@@ -41,9 +41,9 @@ RAISED = {  # mode, layers, direction, lengths of each recurrence
     "stateful_lstm_seq.18": [("lstm", 1, "forward", False)],
 }
 KEPT = {  # a scan of its own for each, with the reason
-    "mask_gru_seq.11": "the mask %x leaves steps out",
-    "mask_lstm_seq.17": "the mask %x leaves steps out",
-    "emb_mask_gru.13": "the mask %x leaves steps out",
+    "mask_gru_seq.11": "a GRU (reset after the matmul), but the mask %x leaves steps out",
+    "mask_lstm_seq.17": "an LSTM, but the mask %x leaves steps out",
+    "emb_mask_gru.13": "a GRU (reset after the matmul), but the mask %x leaves steps out",
     "lstm_hard_seq.12": "the activation of gate o is hard_sigmoid-like",
     "cell_minimal_seq.18": "gates r and z are one gate",
     "cell_peephole_seq.18": "peephole: gate i reads the cell state c",
