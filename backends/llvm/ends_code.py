@@ -9,7 +9,7 @@ A length out of range is noted and counts as 0, so that the loop stays within it
 from __future__ import annotations
 
 from rnngraph.backends.llvm.cpu import CpuTarget
-from rnngraph.backends.llvm.nest import element_type
+from rnngraph.backends.llvm.nest_place import element_type
 from rnngraph.backends.llvm.vector import I64, PTR, VOID, Emit
 from rnngraph.ir import DType
 

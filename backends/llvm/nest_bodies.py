@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from llvmlite import ir
 
-from rnngraph.backends.llvm.nest import Place, dtype_size, element_type
 from rnngraph.backends.llvm.nest_matmul import matmul
+from rnngraph.backends.llvm.nest_place import Place, dtype_size, element_type
 from rnngraph.backends.llvm.nest_pool import pool
 from rnngraph.backends.llvm.nest_scalars import SCALARS, compare, convert, extreme
 from rnngraph.backends.llvm.vector import F32, F64, I64, Builder, IRType, IRValue

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from rnngraph.backends.llvm.nest import Place
+from rnngraph.backends.llvm.nest_place import Place
 from rnngraph.backends.llvm.vector import Builder, IRValue
 
 TILES = ((4, (2, 1)), (1, (4, 1)))  # rows, and vectors of columns or columns beside: 8 sums in registers at most

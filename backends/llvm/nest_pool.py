@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from llvmlite import ir
 
-from rnngraph.backends.llvm.nest import Place, element_type
+from rnngraph.backends.llvm.nest_place import Place, element_type
 from rnngraph.backends.llvm.nest_scalars import compare, extreme
 from rnngraph.backends.llvm.vector import F32, I1, I64, Builder, IRValue
 from rnngraph.backends.llvm.vmath import LOWERINGS
