@@ -225,6 +225,17 @@ def test_a_range_of_sizes_has_their_dtype() -> None:
     assert np.asarray(y).dtype == np.int32
 
 
+@pytest.mark.parametrize("axes", ["at0", "none"])
+def test_sizes_reduced_over_axes_or_over_none(axes: str) -> None:
+    """tf2onnx sets noop_with_empty_axes beside axes that are there."""
+    before = [node("Shape", ["x"], ["shape"]), node("Slice", ["shape", "at1", "at2", "at0"], ["t1"]),
+              node("ReduceMax", ["t1", axes], ["m"], keepdims=1, noop_with_empty_axes=1),
+              node("ConstantOfShape", ["m"], ["y"]), node("Neg", ["y"], ["z"])]
+    made = model(before, [info("x", ("batch", "time", WIDTH))], [info("y", (None,)), info("z", (None,))],
+                 {**CONSTANTS, "none": np.zeros(0, np.int64)}, 18)
+    same(made, (BATCH, STEPS, WIDTH), (1, 2, WIDTH))
+
+
 def test_a_loop_without_a_count_whose_state_grows_is_unrolled() -> None:
     """Its condition compares a counter with a size; the state has one row more after each step."""
     body = helper.make_graph(

@@ -244,8 +244,10 @@ def range_(node: Node, start: Known, limit: Known, delta: Known) -> Known | None
 @shape_handler("ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin")
 def reduce_(node: Node, x: Known, axes: Known | None = None) -> Known | None:
     """A vector of sizes to one."""
-    if not x.symbolic or x.array.ndim != 1 or not x.array.size or node.attr("noop_with_empty_axes", 0):
+    if not x.symbolic or x.array.ndim != 1 or not x.array.size:
         return None
+    if node.attr("noop_with_empty_axes", 0) and not (node.ints("axes", ()) if axes is None else axes.array.size):
+        return x
     function = {"ReduceProd": dims.mul, "ReduceSum": dims.add, "ReduceMax": dims.maximum,
                 "ReduceMin": dims.minimum}[node.op_type]
     out = Known.dims([function(*as_dims(x, str(node)))]).array
