@@ -15,7 +15,7 @@ import numpy as np
 import rnngraph as rg
 from rnngraph.errors import ImportModelError, ParseError
 from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue, settling
-from rnngraph.frontends.load import frontend_of, load
+from rnngraph.frontends.load import frontend_of, is_weights, load
 from rnngraph.ir import Array, Graph, parse
 from rnngraph.nn import Input, Layer
 from rnngraph.report import dump
@@ -89,7 +89,7 @@ def load_model(spec: str, shapes: Sequence[str], values: Sequence[str] = ()) -> 
 
     A Python file's ``inputs`` (an rnngraph.Input or a list of them) is used when no --shape is given.
     """
-    if frontend_of(spec) is not None:
+    if frontend_of(spec) is not None or is_weights(spec):
         given = [parse_shape(s, f"x{i}" if i else "x") for i, s in enumerate(shapes)]
         return _specialized(load(spec, {x.name: x for x in given}), values), None
     if values:

@@ -26,6 +26,11 @@ def frontend_of(model: object) -> str | None:
     return next((_LIBRARIES[p] for p in packages if p in _LIBRARIES), None)
 
 
+def is_weights(path: str | Path) -> bool:
+    """Whether a file's suffix says that it holds weights alone."""
+    return Path(path).suffix.lower() in WEIGHTS
+
+
 def load(model: object, inputs: Inputs = None, example_inputs: Sequence[Any] | None = None,
          params: Any = None, example_kwargs: Mapping[str, Any] | None = None) -> Layer:
     """The layer that a foreign model becomes; ImportModelError when no frontend reads it, or when it is broken.
@@ -34,11 +39,13 @@ def load(model: object, inputs: Inputs = None, example_inputs: Sequence[Any] | N
     """
     name = frontend_of(model)
     if name is None:
-        if isinstance(model, str | Path) and Path(model).suffix.lower() in WEIGHTS:
-            raise ImportModelError(
-                f"{model}: expected a model, got a file of weights, which has no architecture: make the model (a "
-                "torch.nn.Module, or layers of rnngraph.nn) and load the weights into it, rg.load_state_dict(model, "
-                f"{Path(model).name!r}); TorchScript archives are read as weights too")
+        if isinstance(model, str | Path) and is_weights(model):
+            how = "its architecture is the -symbol.json that was saved with it: give that" \
+                if Path(model).suffix.lower() == ".params" else \
+                "make the model (a torch.nn.Module, or layers of rnngraph.nn) and load the weights into it, " \
+                f"rg.load_state_dict(model, {Path(model).name!r}); TorchScript archives are read as weights too"
+            raise ImportModelError(f"{model}: expected a model, got a file of weights, which has no architecture: "
+                                   f"{how}")
         given = repr(str(model)) if isinstance(model, str | Path) else type(model).__name__
         raise ImportModelError(
             f"cannot read model {given}: expected a layer of rnngraph.nn, a Graph, IR text, a torch.nn.Module, a Keras "

@@ -247,6 +247,17 @@ def test_scripted_modules_are_refused() -> None:
         rg.compile(scripted, example_inputs=(draw(2, 2),))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(("kinds", "named"), [({nn.Linear}, r"'head' \(Linear\):"),
+                                              ({nn.LSTM}, r"'encoder.lstm' \(LSTM\):"),
+                                              ({nn.LSTM, nn.Linear}, r"'encoder.lstm' \(LSTM\), 'head' \(Linear\):")])
+def test_quantized_modules_are_named(kinds: set[Any], named: str) -> None:
+    quantization: Any = torch.ao.quantization  # has no types
+    module = quantization.quantize_dynamic(Net().eval(), kinds, dtype=torch.qint8)
+    with pytest.raises(ImportModelError, match=named + r" the weights are packed by PyTorch's quantization"):
+        rg.compile(module, example_inputs=(words(2, 5),))
+
+
 def test_the_module_is_left_as_it_was() -> None:
     module = nn.LSTM(4, 6)
     before = set(vars(module))

@@ -40,8 +40,9 @@ class MxnetModel(ImportedModel):
         self.loose = False
         self.solved = self._inferred()
 
-    def call(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self._walk(inputs, self.solved))
+    def call(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        outputs = self._walk(inputs, self.solved)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def specialized(self, values: Mapping[str, Array], sizes: Mapping[str, Dim]) -> Self:
         known = dict(sizes)

@@ -76,7 +76,9 @@ def _graph(data: Any, depth: int) -> Graph:
     if depth > MAX_DEPTH:
         raise ImportModelError(f"graphs are nested more than {MAX_DEPTH} deep")
     if not isinstance(data, dict) or not isinstance(data.get("nodes"), list) or not data["nodes"]:
-        raise ImportModelError("no MXNet symbol: expected an object with a list of nodes")
+        keras = "; it is a Keras configuration, which rnngraph.from_keras(WEIGHTS, config=FILE) takes" \
+            if isinstance(data, dict) and "class_name" in data else ""
+        raise ImportModelError(f"no MXNet symbol: expected an object with a list of nodes{keras}")
     version = _version(data.get("attrs"))
     nodes: list[Node] = []
     places: list[int] = []  # of the file's nodes: old files get nodes for auxiliary states besides

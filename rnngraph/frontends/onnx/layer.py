@@ -35,7 +35,7 @@ class OnnxModel(ImportedModel):
         self.parts = dict(parts)
         self._outputs = tuple(outputs)
 
-    def call(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def call(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         given: dict[str, Item] = dict(zip((x.name for x in self.inputs), inputs, strict=True))
         given |= {name: Known(array) for name, array in self.values.items()}
         own = {foreign: graph_name for graph_name, foreign in self.names.inputs.items()}
@@ -43,7 +43,7 @@ class OnnxModel(ImportedModel):
                                           given[own.get(i.name, i.name)] for i in self.infos})
         outputs = flat_outputs(self._outputs, items)
         self.output_names = tuple(outputs)  # how many elements a sequence has is known only now
-        return tuple(outputs.values())
+        return next(iter(outputs.values())) if len(outputs) == 1 else tuple(outputs.values())
 
     def origins(self) -> dict[str, str]:
         return dict(_origins(self.graph, ""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,10 @@ def imported(model: object, example_inputs: Any = None,
     if not isinstance(model, torch.nn.Module):
         raise ImportModelError(f"expected a torch.nn.Module or a torch.export.ExportedProgram, got "
                                f"{type(model).__name__}")
+    if packed := list(_quantized(model, "")):
+        raise ImportModelError(f"{', '.join(packed)}: the weights are packed by PyTorch's quantization (torch.ao), and "
+                               "torch.export cannot look into them: compile the module as it was before it was "
+                               "quantized; quantized ONNX files (ONNX Runtime's quantize_dynamic) can be compiled")
     if example_inputs is None and not example_kwargs:
         raise ImportModelError(f"{type(model).__name__}: give example_inputs=(x, ...), or a dict by the names of "
                                "forward's parameters: tensors that it could be called with; their sizes stay open "
@@ -54,6 +58,15 @@ def _arguments(example: Any, by_name: Mapping[str, Any] | None) -> tuple[tuple[A
                          "mapping that is itself an argument goes into a tuple: example_inputs=({...},)")
     tensors: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_map(_tensor, (args, named))
     return tensors
+
+
+def _quantized(module: torch.nn.Module, name: str) -> Iterator[str]:
+    """The outermost modules whose weights are objects of PyTorch's quantized kernels."""
+    if type(module).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")):
+        yield f"{name!r} ({type(module).__name__})"
+        return
+    for child, inner in module.named_children():
+        yield from _quantized(inner, f"{name}.{child}".lstrip("."))
 
 
 def _tensor(value: Any) -> Any:
