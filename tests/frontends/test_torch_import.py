@@ -143,6 +143,20 @@ def test_sizes_that_follow_from_sizes() -> None:
     assert str(compiled.program.plan.specs[0].type) in ("f32[batch,1,s0]", "f32[batch,1,time]")
 
 
+class Squeezed(torch.nn.Module):
+    def __init__(self, *dims: int) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(x).squeeze(*self.dims)
+
+
+@pytest.mark.parametrize("dims", [(), (0,), (1,)])
+def test_what_a_squeeze_takes_away_is_for_each_call_to_say(dims: tuple[int, ...]) -> None:
+    check(Squeezed(*dims), [draw(3, 1, 5)], [draw(1, 4, 5)], [draw(1, 1, 5)], [draw(2, 4, 5)])
+
+
 def test_a_size_that_must_be_known_makes_a_program_for_each() -> None:
     class Pooled(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

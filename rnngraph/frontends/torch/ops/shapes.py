@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from rnngraph.errors import ImportModelError
+from rnngraph.frontends.imported import NeedsSize
 from rnngraph.frontends.torch.ops.emit import known
 from rnngraph.frontends.torch.ops.numbers import common
 from rnngraph.frontends.torch.program import Node
@@ -51,9 +52,12 @@ def unflatten(node: Node, self: Tensor, dim: int, sizes: list[Any]) -> Tensor:
 
 @handler("aten.squeeze")
 def squeeze(node: Node, self: Tensor, dim: Any = None) -> Tensor:
-    """Dims that are the number 1 go; an open dim stays, whatever it is in a call."""
+    """Dims of size 1 go, of those that are given; `NeedsSize` where that is for a call to say."""
     chosen = range(self.rank) if dim is None else [dim] if isinstance(dim, int) else dim
     gone = {d % self.rank for d in chosen if self.rank and self.shape[d] == 1}
+    open_ = {s for d in chosen if self.rank and isinstance(self.shape[d], str) for s in dims.symbols_of(self.shape[d])}
+    if open_:
+        raise NeedsSize(sorted(open_), f"{node} takes the dims of size 1 of {self.type} away")
     return ops.reshape(self, tuple(d for i, d in enumerate(self.shape) if i not in gone))
 
 
