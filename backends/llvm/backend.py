@@ -133,7 +133,7 @@ def _nest_seconds(op: Op, dims: Dims, machine: Machine) -> float:
     if op.name == "top_k":
         each = 8.0 * prod(n for (k, _), n in sizes.items() if k in (0, 2))
     elif isinstance(op.attrs, PoolAttrs):
-        each = 2.0 * prod(op.attrs.window)
+        each = 2.0 * prod(op.attrs.window) * (1.0 if op.attrs.indices else VECTOR_SHARE)
     elif op.name == "matmul":
         each = prod(n for (k, _), n in sizes.items() if k in (0, 1)) / 16.0
     elif op.name in LOOKUPS | ELEMENTWISE:
@@ -150,7 +150,7 @@ def _no_seconds(op: Op, dims: Dims, machine: Machine) -> float:
 
 
 ELEMENT_SECONDS = 0.6e-9
-VECTOR_SHARE = 0.2  # of an element's time, where elements are copied by vectors
+VECTOR_SHARE = 0.2  # of an element's time, where elements are taken by vectors
 DTYPES = Constraint("dtypes", "native loops compute in f32, bool and i32", _dtypes)
 
 IMPLEMENTATIONS = (
