@@ -76,7 +76,8 @@ SEQUENCES = (frames(2, 7, 3), frames(1, 2, 3), frames(3, 40, 3), frames(2, 7, 3)
     (lambda m, x: m.lstm(x)[:, 1:] - m.lstm(x)[:, :-1], "time-1"),
     (lambda m, x: ops.reverse(m.lstm(x)[:, 1:], 1), "time-1"),
     (lambda m, x: m.lstm(ops.transpose(x[:, ::2], (1, 0, 2))), "batch"),
-], ids=str)
+], ids=["behind", "before", "every second", "every third", "longer", "zeros behind", "thrice", "differences",
+        "reversed", "rows for time"])
 def test_slices_and_joins_of_time_run_natively(body: Body, dim: str) -> None:
     graph = agree(Model(body), Input(("batch", "time", 3)), *SEQUENCES, rtol=1e-5)
     assert graph.outputs[0].shape[1] == dim
