@@ -244,7 +244,8 @@ def reshape_of_broadcast_scalar(op: Op, b: Builder) -> Values:
 def elementwise_of_reshapes(op: Op, b: Builder) -> Values:
     """f(reshape(x, s), reshape(y, s), broadcast(z)) -> reshape(f(x, y, broadcast(z)), s)
 
-    For reshapes that add or drop dims of size 1: those around a keepdims reduction meet and cancel.
+    For reshapes that add or drop dims of size 1: those around a keepdims reduction meet and cancel. Beside a z that is
+    no scalar only those that add dims: loops compute on rows and lanes, without others.
     """
     reshapes = [producer(v, ops.RESHAPE) for v in op.operands]
     sources = [r.operands[0] for r in reshapes if r is not None and r.parent is op.parent]
@@ -260,7 +261,8 @@ def elementwise_of_reshapes(op: Op, b: Builder) -> Values:
         wide = producer(v, ops.BROADCAST)
         if r is not None and r.parent is op.parent:
             new.append(r.operands[0])
-        elif wide is not None and isinstance(wide.attrs, BroadcastAttrs) and places.keys() >= set(wide.attrs.axes):
+        elif wide is not None and isinstance(wide.attrs, BroadcastAttrs) and places.keys() >= set(wide.attrs.axes) \
+                and (not wide.attrs.axes or len(shape) < len(op.result.shape)):
             new.append(b.broadcast(wide.operands[0], shape, tuple(places[a] for a in wide.attrs.axes)))
         else:
             return None
