@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from rnngraph.errors import ImportModelError
+from rnngraph.weights.files.shapes import check_span
 from rnngraph.weights.gates import Array
 
 MAGIC = 0x112
@@ -97,6 +98,7 @@ def _array(cursor: Cursor, what: str) -> Array:
         raise ImportModelError(f"{what}: the type {flag} is none of {', '.join(map(str, DTYPES))}")
     dtype = np.dtype(DTYPES[flag])
     data = cursor.take(math.prod(shape) * dtype.itemsize, what)
+    check_span(what, shape, dtype.itemsize)
     if dtype.kind == "b" and any(byte > 1 for byte in data):
         raise ImportModelError(f"{what}: a bool is 0 or 1")
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))

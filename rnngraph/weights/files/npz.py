@@ -13,6 +13,7 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from rnngraph.errors import ImportModelError
+from rnngraph.weights.files.shapes import check_span
 from rnngraph.weights.gates import Array
 
 SMALL = 64 * 2**20  # a file may always unpack to so many bytes
@@ -64,6 +65,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Arra
         if count * dtype.itemsize > member.file_size:
             raise ImportModelError(f"{where}: {dtype} {str(shape)[:80]} has more bytes than the {member.file_size} of "
                                    "its member")
+        check_span(where, shape, dtype.itemsize)
         data = bytearray(stream.read(count * dtype.itemsize))
         if len(data) != count * dtype.itemsize or stream.read(1):
             raise ImportModelError(f"{where}: {dtype} {str(shape)[:80]} does not fill its member")

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rnngraph.errors import ImportModelError
+from rnngraph.weights.files.shapes import check_span
 from rnngraph.weights.gates import Array
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U64": "<u8",
@@ -76,8 +77,11 @@ def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
     if not _naturals(offsets) or len(offsets) != 2:
         raise ImportModelError(f"{where}: expected data_offsets [begin, end], got {str(offsets)[:80]}")
     begin, end = offsets
-    if end - begin != math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize:
+    itemsize = np.dtype(DTYPES[dtype]).itemsize
+    if end - begin != math.prod(shape) * itemsize:
         raise ImportModelError(f"{where}: {dtype} {str(shape)[:80]} does not fill the bytes {begin}..{end}")
+    if 0 in shape:
+        check_span(where, shape, itemsize)
     return dtype, tuple(shape), begin, end
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from rnngraph.errors import ImportModelError
 from rnngraph.weights.files.npz import BROKEN
 from rnngraph.weights.files.pickles import MAX_BYTES, MAX_DEPTH, Made, Name, Persistent, read_pickle
+from rnngraph.weights.files.shapes import check_span
 from rnngraph.weights.gates import Array
 
 MAGIC = struct.pack("<BBB", 0x80, 2, 0x8A)  # an older file begins with a pickled number
@@ -257,6 +258,7 @@ def _view(storage: Storage, dtype: str, place: tuple[Any, ...], where: str) -> A
     kind = "u2" if dtype == "bf16" else dtype
     flat = np.frombuffer(storage.data, f"{storage.order}{kind}", have)
     if 0 in size:
+        check_span(where, size, width)
         array: Array = np.zeros(size, flat.dtype)
     else:
         array = np.lib.stride_tricks.as_strided(flat[offset:], size, tuple(s * width for s in stride), writeable=False)

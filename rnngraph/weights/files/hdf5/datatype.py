@@ -10,6 +10,7 @@ import numpy as np
 
 from rnngraph.errors import ImportModelError
 from rnngraph.weights.files.hdf5.source import Cursor, Source, text
+from rnngraph.weights.files.shapes import check_span
 from rnngraph.weights.gates import Array
 
 MAX_RANK = 32
@@ -85,8 +86,7 @@ def dataspace(at: Cursor) -> tuple[int, ...] | None:
     if rank > MAX_RANK:
         raise ImportModelError(f"{at.what}: an array of {rank} dims")
     shape = tuple(at.u64() for _ in range(rank))
-    if math.prod(max(1, d) for d in shape) >= 2**62:
-        raise ImportModelError(f"{at.what}: an array of shape {list(shape)}")
+    check_span(at.what, shape, 1)
     return shape
 
 
