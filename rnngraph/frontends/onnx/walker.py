@@ -125,6 +125,14 @@ def tensor_of(item: Item) -> Tensor | None:
     return item.tensor() if isinstance(item, Known) else item
 
 
+def required(node: Node, item: Item, what: str) -> Tensor:
+    """The item as a tensor; ImportModelError where the node leaves it out."""
+    found = tensor_of(item)
+    if found is None:
+        raise ImportModelError(f"{node}: has no {what}, which the op needs")
+    return found
+
+
 def _result(node: Node, entry: Entry, arguments: Sequence[Item]) -> Any:
     try:
         return entry.function(node, *arguments)

@@ -14,7 +14,7 @@ from rnngraph.frontends.onnx.limits import bounded
 from rnngraph.frontends.onnx.proto import Node
 from rnngraph.frontends.onnx.registry import Item, handler
 from rnngraph.frontends.onnx.slices import BEYOND, clamped, slice_range
-from rnngraph.frontends.onnx.walker import tensor_of, walker
+from rnngraph.frontends.onnx.walker import required, tensor_of, walker
 from rnngraph.ir import Dim, Shape, dims
 from rnngraph.nn import ops
 from rnngraph.nn.context import active
@@ -124,8 +124,7 @@ def split(node: Node, x: Tensor, sizes: Known | None = None) -> tuple[Tensor, ..
 @handler("Slice", raw=True)
 def slice_(node: Node, data: Item, starts: Item = None, ends: Item = None, axes: Item = None,
            steps: Item = None) -> Tensor:
-    x, known = tensor_of(data), walker().known
-    assert x is not None
+    x, known = required(node, data, "data"), walker().known
     try:
         places = known(node, starts), known(node, ends)
     except DependsOnStep:
