@@ -15,8 +15,8 @@ from math import prod
 from typing import TypeAlias
 
 from rnngraph.errors import ShapeError
+from rnngraph.ir.polynomial import Dim as Dim
 from rnngraph.ir.polynomial import (
-    SYMBOL,
     Terms,
     call_of,
     dim_of,
@@ -31,8 +31,8 @@ from rnngraph.ir.polynomial import (
     terms_of_text,
     times,
 )
-from rnngraph.ir.polynomial import Dim as Dim
 from rnngraph.ir.polynomial import terms_of as terms_of
+from rnngraph.ir.tokens import SYMBOL
 
 # --- what the IR uses --------------------------------------------------------------------------------------------
 

@@ -7,21 +7,19 @@ the face of this.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 from math import gcd
 from typing import Final, TypeAlias
 
 from rnngraph.errors import ShapeError
+from rnngraph.ir.tokens import MAX_TEXT, SYMBOL, Tokens
 
 Dim: TypeAlias = int | str
 Monomial: TypeAlias = tuple[str, ...]  # the texts of its factors, sorted; () is the constant
 Terms: TypeAlias = dict[Monomial, int]  # coefficients, none of them 0
 
-SYMBOL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-MAX_TEXT: Final = 512  # bounds on what an expression may be, whoever wrote it
-MAX_TERMS: Final = 64
+MAX_TERMS: Final = 64  # bounds on what an expression may be, whoever wrote it
 MAX_DEGREE: Final = 12
 MAX_NESTING: Final = 16
 MAX_CHOICES: Final = 3  # max(..) and min(..) in a sum that are looked into for its sign
@@ -307,44 +305,13 @@ def _nonnegative_factor(factor: str) -> bool:
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_][A-Za-z0-9_]*)|(//|[-+*%(),]))")
 
-
-class _Parser:
+class _Parser(Tokens):
     """Recursive descent over + - * // % max min, brackets and unary minus, with Python's precedence."""
 
     def __init__(self, text: str) -> None:
-        if len(text) > MAX_TEXT:
-            raise ShapeError(f"a size is at most {MAX_TEXT} characters long, got {text[:40]}...")
-        self.text = text
-        self.tokens = list(self.split())
-        self.at = 0
+        super().__init__(text)
         self.depth = 0
-
-    def split(self) -> Iterator[str]:
-        at, text = 0, self.text.rstrip()
-        while at < len(text):
-            match = _TOKEN.match(text, at)
-            if match is None:
-                raise self.error()
-            yield match.group().strip()
-            at = match.end()
-
-    def error(self) -> ShapeError:
-        return ShapeError("a symbolic dim is an identifier or an expression of identifiers such as 2*time+1, "
-                          f"got {self.text!r}")
-
-    def peek(self) -> str:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
-
-    def next(self) -> str:
-        token = self.peek()
-        self.at += 1
-        return token
-
-    def expect(self, token: str) -> None:
-        if self.next() != token:
-            raise self.error()
 
     def whole(self) -> Terms:
         out = self.sum()

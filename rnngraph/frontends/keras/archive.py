@@ -18,10 +18,9 @@ from rnngraph.weights.files.hdf5 import Group, open_hdf5
 MAX_JSON = 64 * 2**20
 ROOM = 64 * 2**20  # bytes that any archive may unpack to
 RATIO = 100  # and beside them, bytes per byte of the archive
-# what the readers of the standard library raise for a broken archive; NotImplementedError is zipfile's word for a
-# compression, or a version of the format, that it does not know
-BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError,
-          NotImplementedError, KeyError, OverflowError)
+# what the readers of the standard library raise for a broken archive
+BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError, KeyError,
+          OverflowError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from rnngraph.errors import ImportModelError
+
 
 def embedding_bag(input: torch.Tensor, weight: torch.Tensor, offsets: torch.Tensor | None = None,
                   max_norm: float | None = None, norm_type: float = 2.0, scale_grad_by_freq: bool = False,
@@ -15,8 +17,8 @@ def embedding_bag(input: torch.Tensor, weight: torch.Tensor, offsets: torch.Tens
     from all by a mask [bags, entries].
     """
     if max_norm is not None:
-        raise NotImplementedError("embedding_bag with max_norm= changes its weight when it is called: renormalise the "
-                                  "weight first, and leave max_norm out")
+        raise ImportModelError("embedding_bag with max_norm= changes its weight when it is called: renormalise the "
+                               "weight first, and leave max_norm out")
     rows = torch.nn.functional.embedding(input, weight)
     counts = torch.ones_like(input, dtype=torch.bool) if padding_idx is None else input != padding_idx % weight.shape[0]
     if per_sample_weights is not None:

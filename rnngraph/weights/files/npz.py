@@ -20,7 +20,7 @@ SMALL = 64 * 2**20  # a file may always unpack to so many bytes
 RATIO = 100  # and to so many times its own size; weights do not compress further, bombs do
 HEADER_LIMIT = 10_000
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, NotImplementedError, OverflowError,
+BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, OverflowError,
           TypeError, SyntaxError, KeyError, MemoryError, RecursionError, OSError)  # zipfile's and numpy's
 
 
