@@ -7,6 +7,9 @@ import sys
 import warnings
 from pathlib import Path
 
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import keras
 import numpy as np
 import onnx
 import pytest
@@ -18,9 +21,6 @@ from rnngraph.errors import MissingExtraError
 from rnngraph.ir import Array
 from tests.cli.conftest import Cli
 from tests.frontends.onnx_graphs import info, model, runtime
-
-os.environ.setdefault("KERAS_BACKEND", "torch")
-keras = pytest.importorskip("keras")
 
 
 @pytest.fixture

@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import keras
 import numpy as np
 import onnx
 import pytest
@@ -18,10 +21,6 @@ from rnngraph import nn
 from rnngraph.errors import ImportModelError, InputError
 from tests.frontends.onnx_graphs import info, model, runtime
 from tests.frontends.torch_support import close, draw
-
-os.environ.setdefault("KERAS_BACKEND", "torch")
-keras = pytest.importorskip("keras")
-
 
 
 def raises(error: type[Exception], message: str) -> Any:
