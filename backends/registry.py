@@ -60,6 +60,7 @@ class Device:
     present   whether there is such a device at all
     features  what is there, by name: "cupy", "cudnn", "sm_90", ...
     missing   what is not there, by name, each with why and how to get it
+    limits    what it holds, by name: of a GPU "sms" and bytes of "shared" memory of a block
     """
 
     target: str
@@ -67,6 +68,7 @@ class Device:
     present: bool = True
     features: frozenset[str] = frozenset()
     missing: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     def has(self, feature: str) -> bool | str:
         """True, or why ``feature`` is missing: the result that a constraint's check wants."""

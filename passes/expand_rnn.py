@@ -9,7 +9,7 @@ from rnngraph.ir import Builder, Graph, Op
 from rnngraph.ir import expand_rnn as expansion
 from rnngraph.rewrite import Pass, PassContext
 
-EXPANDING_BACKENDS = ("llvm",)  # they run an rnn node by running its scans
+EXPANDING_BACKENDS = ("llvm", "cupy")  # they run an rnn node by running its scans
 
 
 @dataclass(frozen=True)

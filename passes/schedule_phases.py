@@ -13,7 +13,7 @@ from rnngraph.phases.text import schedule_text
 from rnngraph.rewrite import Pass, PassContext
 from rnngraph.runtime.segments import segment
 
-NATIVE = "llvm"
+GENERATING = ("llvm", "cupy")  # backends that run phases
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class SchedulePhases(Pass):
     def run(self, graph: Graph, context: PassContext) -> None:
         found: dict[Op, Schedule] = {}
         for s in segment(graph):
-            if s.backend != NATIVE:
+            if s.backend not in GENERATING:
                 continue
             try:
                 found[s.ops[0]] = build_schedule(s.ops, s.outputs)

@@ -18,9 +18,15 @@ class CupyBackend:
         return implementations()
 
     def build(self, graph: Graph, segment: Segment, context: BuildContext) -> Kernel:
-        op = segment.ops[0]
-        raise CompileError(f"the cupy backend has no kernels in this version; op {op.name!r} of layer {op.layer!r} "
-                           "cannot be built for the GPU; compile with target='cpu'")
+        """Compile one segment; CompileError when the pipeline has not scheduled it, or kernels do not build."""
+        from rnngraph.backends.cupy.device import open_device
+        from rnngraph.backends.cupy.kernel import GpuKernel
+
+        schedule = getattr(context.artifacts.get("schedule"), "by_op", {}).get(segment.ops[0])
+        if schedule is None:
+            raise CompileError("cupy: the segment has no schedule; a pipeline for the gpu ends with "
+                               "select-implementation,schedule-phases")
+        return GpuKernel(schedule, segment.inputs, segment.outputs, open_device())
 
 
 def backend() -> CupyBackend:

@@ -8,48 +8,82 @@ import os
 from functools import cache
 from importlib.util import find_spec
 
+from rnngraph.backends.cupy.caps import SHIM_CAPS
+from rnngraph.backends.cupy.machine import Device as Opened
 from rnngraph.backends.registry import Device
 
-_COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76  # CUdevice_attribute values of cuda.h
+SHIM, CUDA = "shim", "cuda"  # values of RNNGRAPH_GPU: the CPU stands in for a GPU; a real one is used untried
+UNTRIED = ("this version's kernels have been run on the stand-in for a GPU alone, on no real one; RNNGRAPH_GPU=cuda "
+           "uses them all the same, target='cpu' does without")
+
+_ATTRIBUTES = {"major": 75, "minor": 76, "sms": 16, "shared": 97}  # CUdevice_attribute values of cuda.h
 
 
-@cache
 def discover() -> Device:
-    """The first CUDA device, with the features "gpu", "cupy", "cudnn" and "sm_XY" as far as they are there.
+    """The first CUDA device, with the features "gpu", "cupy", "cudnn" and "sm_XY" as far as they are there; with
+    RNNGRAPH_GPU=shim the stand-in that tests use.
 
     A machine without a driver costs one failed library lookup; CuPy itself is not imported.
     """
+    if os.environ.get("RNNGRAPH_GPU") == SHIM:
+        return Device("gpu", "the CPU standing in for a GPU (RNNGRAPH_GPU=shim)", True,
+                      frozenset({"gpu", "cupy", "kernels"}), {"cudnn": "the stand-in has no cuDNN"},
+                      {"sms": SHIM_CAPS.sms, "shared": SHIM_CAPS.shared})
+    found = _found()
+    if os.environ.get("RNNGRAPH_GPU") == CUDA:
+        missing = {name: why for name, why in found.missing.items() if name != "kernels"}
+        return Device("gpu", found.name, found.present, found.features | {"kernels"}, missing, found.limits)
+    return found
+
+
+def open_device() -> Opened:
+    """What `discover` has found, ready to run."""
+    if os.environ.get("RNNGRAPH_GPU") == SHIM:
+        from rnngraph.backends.cupy.shim import ShimDevice
+
+        return ShimDevice()
+    from rnngraph.backends.cupy.gpu import cupy_device
+
+    return cupy_device()
+
+
+@cache
+def _found() -> Device:
     features, missing = set[str](), dict[str, str]()
-    name, found = _first_gpu()
+    name, found, limits = _first_gpu()
     (features.update(found) if found else missing.update(gpu=name))
     if find_spec("cupy") is not None:
         features.add("cupy")
     else:
         missing["cupy"] = "CuPy is not installed; the extras gpu-cuda13 and gpu-cuda12 of rnngraph bring it"
+    missing["kernels"] = UNTRIED
     if _has_cudnn():
         features.add("cudnn")
     else:
         missing["cudnn"] = "libcudnn.so.9 was not found; the extras gpu-cuda12 and gpu-cuda13 bring it"
-    return Device("gpu", name if found else "none", bool(found), frozenset(features), missing)
+    return Device("gpu", name if found else "none", bool(found), frozenset(features), missing, limits)
 
 
-def _first_gpu() -> tuple[str, set[str]]:
-    """(name, features) of device 0, or (why there is none, empty)."""
+def _first_gpu() -> tuple[str, set[str], dict[str, int]]:
+    """(name, features, limits) of device 0, or (why there is none, empty, empty)."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return "no NVIDIA driver was found (libcuda.so.1 cannot be loaded)", set()
+        return "no NVIDIA driver was found (libcuda.so.1 cannot be loaded)", set(), {}
     status = cuda.cuInit(0)
-    count, handle, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    count, handle, value = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     status = status or cuda.cuDeviceGetCount(ctypes.byref(count))
     if status or count.value == 0:
-        return f"the NVIDIA driver reports no usable device (status {status})", set()
+        return f"the NVIDIA driver reports no usable device (status {status})", set(), {}
     label = ctypes.create_string_buffer(128)
     cuda.cuDeviceGet(ctypes.byref(handle), 0)
     cuda.cuDeviceGetName(label, len(label), handle)
-    cuda.cuDeviceGetAttribute(ctypes.byref(major), _COMPUTE_MAJOR, handle)
-    cuda.cuDeviceGetAttribute(ctypes.byref(minor), _COMPUTE_MINOR, handle)
-    return label.value.decode(errors="replace"), {"gpu", f"sm_{major.value}{minor.value}"}
+    numbers = {}
+    for attribute, code in _ATTRIBUTES.items():
+        cuda.cuDeviceGetAttribute(ctypes.byref(value), code, handle)
+        numbers[attribute] = value.value
+    arch = f"sm_{numbers.pop('major')}{numbers.pop('minor')}"
+    return label.value.decode(errors="replace"), {"gpu", arch}, numbers
 
 
 def _has_cudnn() -> bool:

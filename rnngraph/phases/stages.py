@@ -21,7 +21,7 @@ from rnngraph.phases.partition import Partition, partition
 
 VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const", "shift_rows", "windows", "iota",
                    "size"})
-NEST = "llvm.nest"  # the implementation of ops that are nests
+ALONE = frozenset({"llvm.nest", "cupy.op"})  # implementations of ops that are no part of a stage
 JOINS = frozenset({"concat", "pad"})  # a buffer of its own, that others are copied or written into
 
 
@@ -58,6 +58,7 @@ class Stage:
     rows      dims of its rows: (T, B) or (B,) for a rows stage, (B,) for a scan's step; with images (B, rows, columns)
     steps     number of steps of a scan; None for a rows stage
     until     the carry, one lane wide, that says which rows are done; "" when every step runs
+    impl      the implementation that a scan was selected for
     inputs    memory that it reads, by the name in its argument table
     outputs   values that it writes
     """
@@ -75,6 +76,7 @@ class Stage:
     waits: tuple[bool, ...] = ()
     shifts: Shifts = NO_SHIFTS
     until: str = ""
+    impl: str = ""
 
     @property
     def is_scan(self) -> bool:
@@ -153,7 +155,7 @@ def is_compute(op: Op) -> bool:
 
 def is_nest(op: Op) -> bool:
     """An op that is a nest of loops of its own: it was selected so, or nothing else runs it."""
-    return op.impl == NEST or (not op.impl and op.name in NESTS and not is_compute(op))
+    return op.impl in ALONE or (not op.impl and op.name in NESTS and not is_compute(op))
 
 
 def rows_of(op: Op) -> tuple[Dim, ...]:
@@ -205,7 +207,7 @@ def scan_stage(op: Op) -> Stage:
     inputs |= _inputs(parts)
     return Stage(op.layer or "scan", rows, parts, inputs, {f"y{i}": v for i, v in enumerate(s.ys)}, s.attrs.steps,
                  s.attrs.reverse, carries, s.lengths, s.attrs.pad, barriers(parts, modes), _shifts(parts, op.layer),
-                 until)
+                 until, op.impl)
 
 
 def _scan_rows(s: Scan) -> tuple[Dim, ...]:

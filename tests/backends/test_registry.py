@@ -20,7 +20,7 @@ RNN = """graph @g(%x: f32[T,B,3], %h: f32[1,B,2]{c0}{lengths}) {{
   return y = %y
 }}"""
 NO_GPU = Device("gpu", "none", False, missing={"gpu": "no driver", "cupy": "no CuPy", "cudnn": "no cuDNN"})
-GPU = Device("gpu", "H200", True, frozenset({"gpu", "cupy", "cudnn", "sm_90"}))
+GPU = Device("gpu", "H200", True, frozenset({"gpu", "cupy", "cudnn", "kernels", "sm_90"}))
 
 
 def rnn_graph(mode: str = "gru", *, attrs: str = "", lengths: bool = False) -> Graph:
@@ -54,7 +54,7 @@ def rnn_op(graph: Graph) -> Op:
 def test_every_backend_registers_without_importing_its_libraries() -> None:
     registry = backends.default_registry()
     names = [i.name for i in registry.implementations]
-    assert {"reference.op", "cupy.cudnn", "cupy.fused", "cupy.op"} <= set(names)
+    assert {"reference.op", "cupy.cudnn", "cupy.rnn", "cupy.scan", "cupy.rows", "cupy.view", "cupy.op"} <= set(names)
 
 
 def test_unknown_backend() -> None:
@@ -99,27 +99,28 @@ def test_roofline() -> None:
 
 
 @pytest.mark.parametrize(("graph", "failed"), [
-    (rnn_graph("lstm"), ["kernels"]),
-    (rnn_graph("gru"), ["kernels"]),
-    (rnn_graph("gru", attrs=", reset_after = false"), ["reset-after", "kernels"]),
-    (rnn_graph("lstm", lengths=True), ["kernels"]),
-    (rnn_graph("lstm", lengths=True, attrs=", pad = repeat"), ["pad", "kernels"]),
-    (projected_graph(2, 1), ["kernels"]),
-    (projected_graph(2, 2), ["projection", "kernels"]),
-    (projected_graph(2, 3), ["projection", "kernels"]),
-    (rnn_graph("rnn_tanh", attrs=", pad = repeat"), ["kernels"]),  # without lengths nothing is padded
+    (rnn_graph("lstm"), ["calls"]),
+    (rnn_graph("gru"), ["calls"]),
+    (rnn_graph("gru", attrs=", reset_after = false"), ["reset-after", "calls"]),
+    (rnn_graph("lstm", lengths=True), ["calls"]),
+    (rnn_graph("lstm", lengths=True, attrs=", pad = repeat"), ["pad", "calls"]),
+    (projected_graph(2, 1), ["calls"]),
+    (projected_graph(2, 2), ["projection", "calls"]),
+    (projected_graph(2, 3), ["projection", "calls"]),
+    (rnn_graph("rnn_tanh", attrs=", pad = repeat"), ["calls"]),  # without lengths nothing is padded
 ])
 def test_cudnn_constraints(graph: Graph, failed: list[str]) -> None:
     registry = Registry(backends.load("cupy").implementations(), devices={"gpu": lambda: GPU})
-    (candidate,) = registry.consider(rnn_op(graph), "gpu", {"T": 10, "B": 1})
-    assert candidate.name == "cupy.cudnn"
+    candidate, own = registry.consider(rnn_op(graph), "gpu", {"T": 10, "B": 1})
+    assert (candidate.name, own.name, own.failures) == ("cupy.cudnn", "cupy.rnn", ())
     assert [f.split(":")[0] for f in candidate.failures] == failed
     assert candidate.seconds is None
 
 
 def test_without_a_gpu_each_missing_thing_is_named() -> None:
     registry = Registry(backends.load("cupy").implementations(), devices={"gpu": lambda: NO_GPU})
-    (candidate,) = registry.consider(rnn_op(rnn_graph()), "auto", {"T": 10, "B": 1})
+    candidate, own = registry.consider(rnn_op(rnn_graph()), "auto", {"T": 10, "B": 1})
+    assert own.failures == (*candidate.failures[:2], "kernels: kernels must have been run on such a GPU")
     assert candidate.failures[:3] == (
         "gpu: an NVIDIA GPU with a driver must be present (no driver)",
         "cupy: CuPy must be installed (no CuPy)",
@@ -141,12 +142,12 @@ def test_gpu_discovery_reports_or_explains_each_feature() -> None:
     assert device.present == ("gpu" in device.features)
 
 
-def test_cupy_build_says_that_there_are_no_kernels() -> None:
+def test_cupy_needs_a_schedule() -> None:
     from rnngraph.rewrite import PassContext
     from rnngraph.runtime.segments import segment
 
     graph = rnn_graph()
-    rnn_op(graph).impl = "cupy.cudnn"
+    rnn_op(graph).impl = "cupy.rnn"
     (part,) = segment(graph)
-    with pytest.raises(CompileError, match="no kernels in this version; op 'rnn'"):
+    with pytest.raises(CompileError, match="a pipeline for the gpu ends with select-implementation,schedule-phases"):
         backends.load("cupy").build(graph, part, PassContext())

@@ -11,7 +11,6 @@ from rnngraph import nn
 from rnngraph.errors import InputError
 from rnngraph.ir import Array, Graph, evaluate, parse
 from rnngraph.phases.nests import ELEMENTWISE, NESTS, misfit
-from rnngraph.phases.stages import NEST
 from tests.backends.llvm.helpers import TARGETS
 from tests.backends.llvm.native import native
 from tests.backends.llvm.test_bounds import fenced, fenced_outputs, needs_mprotect, run_sweep
@@ -114,7 +113,7 @@ def graph_of(case: tuple[str, str, str]) -> Graph:
     graph = parse(f"graph @g({arguments}) {{ {text} }}")
     for op in graph.block.body:
         if op.name in NESTS and not misfit(op):
-            op.impl = NEST
+            op.impl = "llvm.nest"
     return graph
 
 

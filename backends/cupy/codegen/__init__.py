@@ -1,0 +1,1 @@
+"""CUDA C from stages: the phases that the CPU's generator reads too, as kernels."""

@@ -1,0 +1,31 @@
+"""A stage as CUDA C: its arguments and one kernel per phase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnngraph.backends.cupy.codegen.arguments import struct_text
+from rnngraph.backends.cupy.codegen.expressions import HELPERS
+from rnngraph.backends.cupy.codegen.persistent import LOOP, loop_text
+from rnngraph.backends.cupy.codegen.phase import PhaseSource, reducers
+from rnngraph.phases.stages import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of CUDA C and the kernels in it."""
+
+    text: str
+    kernels: tuple[str, ...]
+
+
+def stage_source(stage: Stage, blocks: int = 0) -> Source:
+    """A kernel for each phase; or, with ``blocks``, one for the whole loop. Equal stages have equal text."""
+    head = ['#include "port.h"\n', HELPERS, reducers(), struct_text(stage)]
+    if blocks:
+        return Source("\n".join([*head, loop_text(stage, blocks)]), (LOOP,))
+    phases = [PhaseSource(stage, k) for k in range(len(stage.partition.phases))]
+    return Source("\n".join([*head, *(p.text() for p in phases)]), tuple(f"phase{p.index}" for p in phases))
+
+
+__all__ = ["Source", "stage_source"]

@@ -1,0 +1,65 @@
+// What differs between a GPU and the CPU that stands in for one. Kernels touch the machine through these names alone:
+//
+//   RG_KERNEL              in front of a kernel's parameters: extern "C" __global__
+//   RG_SHARED(T, name)     the block's dynamic shared memory (static __shared__ is not used: the shim runs all blocks
+//                          of a launch in one address space)
+//   rg_grid_sync(...)      every thread of a cooperative launch waits for every other
+//   rg_mma_16816(...)      d += a b of a warp: bf16 [16, 16] by [16, 8], f32 sums
+//   rg_bf16                storage of a bfloat16: its 16 bits
+//
+// and otherwise through __syncthreads, __syncwarp, __shfl_*_sync with full masks, atomicAdd, and C++.
+#pragma once
+
+#ifdef RG_SHIM
+#include "shim.h"
+#else
+
+#define RG_KERNEL extern "C" __global__ void
+#define RG_DEVICE static __device__ __forceinline__
+#define RG_SHARED(T, name)                                    \
+    extern __shared__ __align__(16) unsigned char rg_smem_[]; \
+    T* name = reinterpret_cast<T*>(rg_smem_)
+
+typedef unsigned short rg_bf16;
+typedef unsigned int rg_u32;
+
+// ``bar`` is zero at the launch and ``turn`` counts this kernel's barriers from 1.
+RG_DEVICE void rg_grid_sync(rg_u32* bar, rg_u32 turn) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        rg_u32 seen;
+        asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(bar) : "memory");
+        do {
+            asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(bar) : "memory");
+        } while (seen < turn * gridDim.x);
+    }
+    __syncthreads();
+}
+
+#if __CUDA_ARCH__ >= 800
+RG_DEVICE void rg_mma_16816(float d[4], const rg_u32 a[4], const rg_u32 b[2]) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                 "{%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+#endif
+
+// Memory that another block has written during this launch: past L1, which is not coherent.
+RG_DEVICE float rg_load_fresh(const float* p) { return __ldcg(p); }
+
+#endif  // RG_SHIM
+
+RG_DEVICE float rg_from_bf16(rg_bf16 x) {
+    union { rg_u32 bits; float value; } u;
+    u.bits = static_cast<rg_u32>(x) << 16;
+    return u.value;
+}
+
+// To the nearest, ties to even; NaN stays NaN.
+RG_DEVICE rg_bf16 rg_to_bf16(float x) {
+    union { float value; rg_u32 bits; } u;
+    u.value = x;
+    if (x != x) return static_cast<rg_bf16>((u.bits >> 16) | 0x40u);
+    return static_cast<rg_bf16>((u.bits + 0x7FFFu + ((u.bits >> 16) & 1u)) >> 16);
+}

@@ -1,0 +1,49 @@
+"""What the backend asks of a GPU. Two answer: `gpu.CupyDevice`, and `shim.ShimDevice`, the CPU standing in for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from rnngraph.backends.cupy.caps import DeviceCaps
+from rnngraph.backends.cupy.codegen.stage import Source
+from rnngraph.ir import Array
+
+Grid = tuple[int, int, int]
+
+
+class Module(Protocol):
+    """Kernels that were built together."""
+
+    def launch(self, kernel: str, grid: Grid, block: Grid, args: Sequence[np.generic | Array], shared: int = 0, *,
+               cooperative: bool = False) -> None:
+        """Start ``kernel``; an argument is a numpy scalar or a struct (a record of no dims), passed by value."""
+
+
+class Device(Protocol):
+    """Memory, kernels and products of one GPU. Work is done in the order in which it is asked for."""
+
+    @property
+    def caps(self) -> DeviceCaps:
+        """What it can hold."""
+
+    @property
+    def xp(self) -> Any:
+        """The namespace of its arrays: cupy, or numpy."""
+
+    def build(self, source: Source) -> Module:
+        """Compile; CompileError with the compiler's words when that fails."""
+
+    def address(self, array: Array) -> int:
+        """Of the first element."""
+
+    def product(self, left: Array, right: Array, out: Array, *, add: bool) -> None:
+        """out = left @ right, or out += ...: f32 matrices with lanes side by side and any row stride; never TF32."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What does ``work`` again; the addresses in it stay."""
+
+
+__all__ = ["Device", "Grid", "Module"]

@@ -1,0 +1,247 @@
+"""The launches of a stage: for every step and phase the products of its groups, then the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+
+from rnngraph.backends.cupy.codegen.arguments import field_of, struct_dtype, sums_field, weights_field
+from rnngraph.backends.cupy.codegen.persistent import LOOP, Layout
+from rnngraph.backends.cupy.codegen.persistent import THREADS as LOOP_THREADS
+from rnngraph.backends.cupy.codegen.phase import THREADS
+from rnngraph.backends.cupy.machine import Module
+from rnngraph.backends.cupy.values import Values
+from rnngraph.ir import Array, Value, resolve
+from rnngraph.ir.scan import check_lengths
+from rnngraph.phases.hazards import CarryMode
+from rnngraph.phases.instances import Source
+from rnngraph.phases.partition import Group
+from rnngraph.phases.stages import Stage
+from rnngraph.phases.static import static_array
+
+Action = Callable[[], None]
+
+
+class StageRun:
+    """The launches of one stage."""
+
+    def __init__(self, stage: Stage, module: Module, values: Values) -> None:
+        self.stage = stage
+        self.module = module
+        self.values = values
+        self.device = values.device
+        self.sizes = resolve(stage.rows, values.dims)
+        self.rows = prod(self.sizes)
+        self.steps = resolve((stage.steps,), values.dims)[0] if stage.steps is not None else 1
+        self.inner = self.sizes[-1] if self.sizes else 1
+        self.args = np.zeros((), struct_dtype(stage))
+        self.keep: list[Array] = []
+        self.before: list[Action] = []  # copies that a call does before the stage, and after it
+        self.after: list[Action] = []
+        self.left: dict[str, Array] = {}  # what products read, by leaf: rows and lanes, of sequences with steps first
+        self.bind()
+
+    def bind(self) -> None:
+        """Fill the arguments."""
+        stage = self.stage
+        self.number("rows", self.rows)
+        self.number("steps", self.steps)
+        self.number("inner", self.inner)
+        for name, (leaf, value) in stage.inputs.items():
+            self.input(name, leaf.source, value)
+        for name, value in stage.outputs.items():
+            array = self.with_lanes(self.values.make(value), stage.is_scan)
+            self.memory(field_of(name), array)
+            self.strides(field_of(name), array, timed=stage.is_scan, rows=True)
+        for carry in stage.carries:
+            even = self.own((self.rows, carry.n))
+            odd = even if carry.mode is CarryMode.IN_PLACE else self.own((self.rows, carry.n))
+            self.memory(f"{carry.name}_0", even)
+            self.memory(f"{carry.name}_1", odd)
+            self.left[f"{carry.name}.0"], self.left[f"{carry.name}.1"] = even, odd
+            start = self.values.get(carry.init)
+            self.before.append(partial(_copy, even, start))
+            if carry.final is not None:
+                final = self.values.make(carry.final)
+                end = (even, odd)[self.steps % 2]
+                self.after.append(partial(_copy, final, end))
+        for name, n in stage.partition.temporaries.items():
+            self.left[name] = self.own((self.rows, n))
+            self.memory(field_of(name), self.left[name])
+        for k in stage.partition.reductions.values():
+            self.memory(f"reduced{k}", self.own((self.rows,)))
+        self.bind_products()
+        if stage.lengths is not None:
+            self.lengths = self.own((self.rows,), np.int32)
+            self.memory("lengths", self.lengths)
+            self.before.append(self.set_lengths)
+
+    def bind_products(self) -> None:
+        """Sums and weights."""
+        stage = self.stage
+        self.sums = {(p, g): self.own((self.rows, sum(i.n for i in group.parts)))
+                     for p, phase in enumerate(stage.partition.phases) for g, group in enumerate(phase.groups)}
+        for (p, g), array in self.sums.items():
+            self.memory(sums_field(p, g), array)
+        self.weights = {(p, g): self.packed(group) for p, phase in enumerate(stage.partition.phases)
+                        for g, group in enumerate(phase.groups)}
+
+    def input(self, name: str, source: Source, value: Value) -> None:
+        """An operand in memory: as it lies when its rows have two strides, else as a copy."""
+        array, field = self.values.get(value), field_of(name)
+        timed = source is Source.SEQUENCE
+        if source not in (Source.SCALAR, Source.VECTOR):
+            array = self.with_lanes(array, timed)
+            if _strides(array, timed) is None:
+                copy = self.own(array.shape)
+                self.before.append(partial(_copy, copy, array))
+                array = copy
+            self.strides(field, array, timed=timed, rows=True)
+            flat = array.reshape((array.shape[0], self.rows, -1) if timed else (self.rows, -1))
+            if self.device.address(flat) != self.device.address(array):  # rows are not one stride apart: of no product
+                flat = array
+            self.left[name] = flat
+        elif source is Source.VECTOR and array.strides[-1] != array.itemsize:
+            array = self.device.xp.ascontiguousarray(array)
+        self.memory(field, array)
+
+    def with_lanes(self, array: Array, timed: bool) -> Array:
+        """One number per row is an array of one lane."""
+        return array[..., None] if array.ndim == len(self.sizes) + timed else array
+
+    def own(self, shape: tuple[int, ...], dtype: type = np.float32) -> Array:
+        array: Array = self.device.xp.zeros(shape, dtype)
+        self.keep.append(array)
+        return array
+
+    def number(self, name: str, value: int) -> None:
+        self.args[name] = value
+
+    def memory(self, name: str, array: Array) -> None:
+        self.keep.append(array)
+        self.args[name] = self.device.address(array)
+
+    def strides(self, name: str, array: Array, *, timed: bool, rows: bool) -> None:
+        found = _strides(array, timed)
+        assert found is not None
+        time, outer, inner = found
+        if timed:
+            self.args[f"{name}_t"] = time
+        if rows:
+            self.args[f"{name}_o"], self.args[f"{name}_i"] = outer, inner
+
+    def packed(self, group: Group) -> list[Array]:
+        """The weights of each piece: [k, parts * lanes]."""
+        return [self.device.xp.asarray(np.concatenate(_columns(group, q), 1)) for q in range(len(group.pieces))]
+
+    def set_lengths(self) -> None:
+        """One per row: the rows of an image share that of their batch entry."""
+        assert self.stage.lengths is not None
+        given = self.values.get(self.stage.lengths)
+        if self.stage.lengths.op is not None:
+            check_lengths(given, self.steps, self.stage.name)
+        xp = self.device.xp
+        self.lengths[...] = xp.repeat(given, self.rows // max(len(given), 1))
+
+    # --- a call -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """All steps."""
+        for action in self.before:
+            action()
+        times = range(self.steps)[::-1] if self.stage.reverse else range(self.steps)
+        before = times[0] if self.steps else 0
+        for step, t in enumerate(times):
+            for p in range(len(self.stage.partition.phases)):
+                self.phase(p, t, before, step)
+            before = t
+        for action in self.after:
+            action()
+
+    def phase(self, p: int, t: int, before: int, step: int) -> None:
+        phase = self.stage.partition.phases[p]
+        for g, group in enumerate(phase.groups):
+            for k, (piece, weights) in enumerate(zip(group.pieces, self.weights[p, g], strict=True)):
+                left = self.operand(piece.load.leaf.name if piece.load.leaf else "", t, step)
+                lanes = slice(piece.load.off, piece.load.off + piece.k)
+                self.device.product(left[:, lanes], weights, self.sums[p, g], add=k > 0)
+        if phase.reduces:
+            grid, shared = self.rows, 4 * (THREADS // 32)
+        else:
+            grid, shared = -(-self.rows * phase.n // THREADS), 0
+        self.module.launch(f"phase{p}", (grid, 1, 1), (THREADS, 1, 1),
+                           [self.args, np.int32(t), np.int32(before), np.int32(step)], shared)
+
+    def operand(self, name: str, t: int, step: int) -> Array:
+        """What a product reads at a step."""
+        modes = {c.name: c.mode for c in self.stage.carries}
+        if name in modes:
+            return self.left[f"{name}.{0 if modes[name] is CarryMode.IN_PLACE else step % 2}"]
+        array = self.left[name]
+        return array[t] if array.ndim > 2 and self.stage.is_scan else array.reshape(self.rows, -1)
+
+
+class LoopRun(StageRun):
+    """A stage as one launch for all steps."""
+
+    def __init__(self, stage: Stage, module: Module, values: Values, blocks: int) -> None:
+        self.blocks = blocks
+        super().__init__(stage, module, values)
+        self.shared = Layout(stage, blocks).bytes
+        self.arrivals = values.device.xp.zeros(1, np.int32)
+        self.pointer = np.int64(values.device.address(self.arrivals))
+
+    def bind_products(self) -> None:
+        for p, phase in enumerate(self.stage.partition.phases):
+            for g, group in enumerate(phase.groups):
+                pieces = [np.stack(_columns(group, q)) for q in range(len(group.pieces))]  # [parts, k, lanes]
+                weights = np.ascontiguousarray(np.concatenate(pieces, 1).transpose(2, 0, 1))
+                self.memory(weights_field(p, g), self.device.xp.asarray(weights))
+
+    def run(self) -> None:
+        for action in self.before:
+            action()
+        self.arrivals[...] = 0
+        if self.steps:
+            self.module.launch(LOOP, (self.blocks, 1, 1), (LOOP_THREADS, 1, 1), [self.args, self.pointer], self.shared,
+                               cooperative=True)
+        for action in self.after:
+            action()
+
+
+def _columns(group: Group, q: int) -> list[Array]:
+    """What piece q of a group multiplies, for each part: [k, lanes]."""
+    found = []
+    for part in group.parts:
+        piece = part.pieces[q]
+        right = static_array(piece.right)
+        found.append(right[piece.k_pos : piece.k_pos + piece.k, part.off : part.off + part.n])
+    return found
+
+
+def _copy(target: Array, source: Array) -> None:
+    target[...] = source.reshape(target.shape)
+
+
+def _strides(array: Array, timed: bool) -> tuple[int, int, int] | None:
+    """The strides in floats of time, of all row axes but the last as one, and of the last; None where the outer axes
+    are no one stride apart, or lanes are not side by side."""
+    lane = array.itemsize
+    if array.shape[-1] != 1 and array.strides[-1] != lane:
+        return None
+    rows = list(zip(array.shape[timed:-1], array.strides[timed:-1], strict=True))
+    time = array.strides[0] // lane if timed else 0
+    if not rows:
+        return time, 0, 0
+    *outer, (_, inner) = rows
+    kept = [(n, s) for n, s in outer if n != 1]
+    if any(s != n * below for (_, s), (n, below) in pairwise(kept)):
+        return None
+    return time, (kept[-1][1] if kept else 0) // lane, inner // lane
+
+
+__all__ = ["Action", "LoopRun", "StageRun"]

@@ -1,0 +1,41 @@
+"""The arrays of a segment on the device."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rnngraph.backends.cupy.machine import Device
+from rnngraph.errors import CompileError
+from rnngraph.ir import BOOL, F32, Array, Dims, Value, resolve
+from rnngraph.ir.ops import ConstAttrs
+
+
+class Values:
+    """The array of every value of a segment on the device. Bools are the f32 numbers 0 and 1, as kernels have them."""
+
+    def __init__(self, device: Device, dims: Dims) -> None:
+        self.device = device
+        self.dims = dims
+        self.found: dict[Value, Array] = {}
+
+    def get(self, v: Value) -> Array:
+        """The array of a value; constants are brought to the device when they are first asked for."""
+        if v not in self.found:
+            if v.op is None or not isinstance(v.op.attrs, ConstAttrs):
+                raise CompileError(f"cupy: no array for value %{v.hint} of type {v.type}")
+            self.found[v] = self.device.xp.asarray(held(v.op.attrs.value.array))
+        return self.found[v]
+
+    def make(self, v: Value) -> Array:
+        """A new array for a value."""
+        dtype = F32 if v.type.dtype is BOOL else v.type.dtype
+        self.found[v] = self.device.xp.zeros(resolve(v.shape, self.dims), dtype.numpy)
+        return self.found[v]
+
+
+def held(array: Array) -> Array:
+    """An array as the device holds it."""
+    return array.astype(np.float32) if array.dtype == np.bool_ else np.array(array, order="C")
+
+
+__all__ = ["Values", "held"]

@@ -1,0 +1,100 @@
+"""Scans as one persistent kernel: against the float64 reference under three orders of the threads, and mutations."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rnngraph.backends.cupy.caps import DESCRIBED
+from rnngraph.backends.cupy.codegen.persistent import Layout, blocks_for, misfit
+from rnngraph.backends.cupy.kernel import LOOP_IMPL
+from rnngraph.errors import CompileError
+from rnngraph.ir import evaluate
+from tests.backends.cupy.mutants import Mutant
+from tests.backends.cupy.on_shim import FORWARDS, ORDERS, SHUFFLED, TOLERANCE, assert_on_gpu, needs_compiler, on_gpu
+from tests.backends.llvm.native import error, scheduled
+from tests.phases.cells import CELLS, graph
+from tests.phases.random_cells import RandomCell
+from tests.testing import random_inputs
+
+pytestmark = needs_compiler
+REDUCING = {"layer_normed", "row_gate", "normalized", "softmax", "summary", "timed"}
+
+
+@pytest.mark.parametrize("kind", sorted(set(CELLS) - REDUCING))
+def test_cells(kind: str) -> None:
+    run = on_gpu(graph(kind, 37, 7), impl=LOOP_IMPL)
+    assert any(run.kernel.blocks), "no scan is one kernel"
+    assert_on_gpu(graph(kind, 37, 7), {"batch": 3, "time": 4}, impl=LOOP_IMPL)
+
+
+@pytest.mark.parametrize("kind", sorted(REDUCING))
+def test_what_is_no_such_loop(kind: str) -> None:
+    _, schedule = scheduled(graph(kind, 37, 7))
+    assert [misfit(s) for s in schedule.stages if s.is_scan] == ["it reduces over lanes, of which every block has some"]
+
+
+@pytest.mark.parametrize("batch", [1, 8, 9, 21])
+def test_more_rows_than_stand_together(batch: int) -> None:
+    assert_on_gpu(graph("gru_before", 20, 6), {"batch": batch, "time": 3}, orders=(FORWARDS,), impl=LOOP_IMPL)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_rows_that_end(reverse: bool) -> None:
+    made = graph("lstm", 12, 5, lengths=True, **({"go_backwards": True} if reverse else {}))
+    assert_on_gpu(made, {"batch": 5, "time": 6}, orders=(SHUFFLED,), impl=LOOP_IMPL)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_random_cells(random: Random) -> None:
+    made = RandomCell(random, random.choice([5, 33]), random.choice([3, 8])).graph
+    assert_on_gpu(made, {"T": random.randint(1, 5), "B": random.randint(1, 6)}, orders=(random.choice(ORDERS),),
+                  impl=LOOP_IMPL)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_many_random_cells(random: Random) -> None:
+    made = RandomCell(random, random.choice([5, 33, 70]), random.choice([3, 8, 14])).graph
+    assert_on_gpu(made, {"T": random.randint(1, 9), "B": random.randint(1, 17)}, impl=LOOP_IMPL)
+
+
+@pytest.mark.parametrize(("kind", "old", "new"), [
+    ("gru_before", "rg_grid_sync(arrivals, ++turn);", "__syncthreads();"),  # reads what is not written yet
+    ("lstm", "left[at] = x;\n            }\n            __syncthreads();", "left[at] = x;\n            }"),
+    ("lstm", "(2 * 8 + (row - row0))", "(1 * 8 + (row - row0))"),  # another gate
+    ("lstm", "step % 2 == 1", "step % 2 == 0"),
+])
+def test_mutants_are_caught(kind: str, old: str, new: str) -> None:
+    caught = found = 0
+    for order in ORDERS:
+        device = Mutant(old, new, order)
+        run = on_gpu(graph(kind, 37, 8), device, impl=LOOP_IMPL)
+        found += device.found
+        inputs = random_inputs(run.graph, {"batch": 3, "time": 4})
+        try:
+            caught += error(run(inputs), evaluate(run.graph, inputs, float64=True)) > TOLERANCE
+        except (AssertionError, CompileError):  # NaN; threads that wait for ever
+            caught += 1
+    assert found, "the mutation changes nothing: the text is not there"
+    assert caught, "no order of the threads shows the defect"
+
+
+@pytest.mark.parametrize(("gpu", "units", "fits"), [
+    ("h100", 512, True), ("h100", 1024, True), ("h100", 1536, False),
+    ("a100", 512, True), ("a100", 1024, False), ("t4", 256, True), ("t4", 512, False),
+])
+def test_what_fits_where(gpu: str, units: int, fits: bool) -> None:
+    caps = DESCRIBED[gpu]
+    _, schedule = scheduled(graph("lstm", units, 80))
+    (stage,) = (s for s in schedule.stages if s.is_scan)
+    blocks = blocks_for(stage, caps.sms, caps.shared)
+    assert (blocks > 0) == fits
+    if fits:
+        assert blocks <= caps.sms
+        assert Layout(stage, blocks).bytes <= caps.shared
