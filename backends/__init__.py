@@ -44,8 +44,9 @@ def load(name: str) -> Backend:
     return cast(Backend, _load(BACKENDS[name])())
 
 
-def default_registry(machine: Machine | None = None) -> Registry:
-    """What every backend registers; one that cannot be imported is in ``unavailable``, with the reason."""
+def default_registry(machine: Machine | None = None, precision: str = "f32") -> Registry:
+    """What every backend registers; one that cannot be imported is in ``unavailable``, with the reason. ``precision``:
+    what products may be computed in."""
     implementations: list[Implementation] = []
     unavailable: dict[str, str] = {}
     for name in BACKENDS:
@@ -54,7 +55,7 @@ def default_registry(machine: Machine | None = None) -> Registry:
         except ImportError as e:
             unavailable[name] = str(e)
     devices = {target: _finder(reference) for target, reference in DEVICES.items()}
-    return Registry(implementations, devices=devices, machine=machine, unavailable=unavailable)
+    return Registry(implementations, devices=devices, machine=machine, unavailable=unavailable, precision=precision)
 
 
 def _finder(reference: str) -> Callable[[], Device]:

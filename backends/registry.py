@@ -8,7 +8,7 @@ backend.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
 from rnngraph.ir import Array, Cost, Dims, Graph, Op
@@ -61,6 +61,7 @@ class Device:
     features  what is there, by name: "cupy", "cudnn", "sm_90", ...
     missing   what is not there, by name, each with why and how to get it
     limits    what it holds, by name: of a GPU "sms" and bytes of "shared" memory of a block
+    precision what the caller lets products be computed in: "f32", or something faster
     """
 
     target: str
@@ -69,6 +70,7 @@ class Device:
     features: frozenset[str] = frozenset()
     missing: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
+    precision: str = "f32"
 
     def has(self, feature: str) -> bool | str:
         """True, or why ``feature`` is missing: the result that a constraint's check wants."""
@@ -162,8 +164,9 @@ class Registry:
 
     def __init__(self, implementations: Iterable[Implementation], *,
                  devices: Mapping[str, Callable[[], Device]] | None = None, machine: Machine | None = None,
-                 unavailable: Mapping[str, str] | None = None) -> None:
+                 unavailable: Mapping[str, str] | None = None, precision: str = "f32") -> None:
         self.implementations = tuple(implementations)
+        self.precision = precision
         self.machine = machine or Machine()
         self.unavailable = dict(unavailable or {})
         self._find: dict[str, Callable[[], Device]] = {"cpu": lambda: HOST, **(devices or {})}
@@ -176,7 +179,8 @@ class Registry:
         """The device of "cpu" or "gpu", found once."""
         if target not in self._devices:
             find = self._find.get(target)
-            self._devices[target] = find() if find else Device(target, "none", present=False)
+            found = find() if find else Device(target, "none", present=False)
+            self._devices[target] = replace(found, precision=self.precision)
         return self._devices[target]
 
     def consider(self, op: Op, target: str, dims: Dims) -> tuple[Candidate, ...]:

@@ -34,7 +34,7 @@ from rnngraph.runtime.segments import Segment, segment
 from rnngraph.runtime.specialized import Needs, SpecializedModel
 from rnngraph.runtime.streaming import streaming
 
-PRECISIONS = ("f32",)
+PRECISIONS = ("f32", "tf32", "bf16")
 VERIFY = (None, "each", "numeric")
 MAX_THREADS = 1024
 
@@ -55,7 +55,8 @@ def compile(model: object, inputs: Inputs = None, *, example_inputs: Any = None,
                module is exported with them (``example_kwargs``: those for keywords, beside others in order), any
                other model is checked to take them
     target     "cpu", "gpu", or "auto": for every op the cheapest implementation that this machine can run
-    precision  "f32"
+    precision  what products may be computed in: "f32"; on a GPU also "tf32" or "bf16" (sums stay f32), where an
+               implementation has it: explain() says which
     pipeline   a name in `rnngraph.passes.PIPELINES`, a line of text, or a Pipeline
     threads    how many threads a call may use; None lets the backend decide
     dims       sizes to expect for symbols, as in {"time": 100, "batch": 1}: hints for cost models, never
@@ -166,6 +167,8 @@ class Options:
     def __post_init__(self) -> None:
         _choose("target", self.target, TARGETS)
         _choose("precision", self.precision, PRECISIONS)
+        if self.target == "cpu" and self.precision != "f32":
+            raise CompileError(f"precision {self.precision!r} is one of the gpu's; target cpu computes in f32")
         _choose("verify", self.verify, VERIFY)
         if not isinstance(self.pipeline, Pipeline):
             raise CompileError("pipeline must be a name of rnngraph.passes.PIPELINES, a line of text or a Pipeline, "
@@ -191,7 +194,7 @@ def build_program(traced: Graph, options: Options, started: float | None = None,
     """
     started = time.perf_counter() if started is None else started
     graph = traced.clone()
-    registry = backends.default_registry()
+    registry = backends.default_registry(precision=options.precision)
     context = PassContext(options.target, registry, dict(options.dims),
                           {"threads": options.threads, "precision": options.precision, "packed": packed})
     instruments: list[Instrument] = []

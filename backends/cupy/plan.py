@@ -11,8 +11,9 @@ from functools import partial
 
 import numpy as np
 
+from rnngraph.backends.cupy.loop_run import LoopRun
 from rnngraph.backends.cupy.machine import Device, Module
-from rnngraph.backends.cupy.stage_run import Action, LoopRun, StageRun
+from rnngraph.backends.cupy.stage_run import Action, StageRun
 from rnngraph.backends.cupy.values import Values
 from rnngraph.ir import BOOL, Array, Dims, Interpreter, Op, Value
 from rnngraph.phases.stages import Schedule, Stage

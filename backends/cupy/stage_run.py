@@ -9,10 +9,9 @@ from math import prod
 
 import numpy as np
 
-from rnngraph.backends.cupy.codegen.arguments import field_of, struct_dtype, sums_field, weights_field
-from rnngraph.backends.cupy.codegen.persistent import LOOP, Layout
-from rnngraph.backends.cupy.codegen.persistent import THREADS as LOOP_THREADS
+from rnngraph.backends.cupy.codegen.arguments import field_of, struct_dtype, sums_field
 from rnngraph.backends.cupy.codegen.phase import THREADS
+from rnngraph.backends.cupy.codegen.products import columns
 from rnngraph.backends.cupy.machine import Module
 from rnngraph.backends.cupy.values import Values
 from rnngraph.ir import Array, Value, resolve
@@ -21,7 +20,6 @@ from rnngraph.phases.hazards import CarryMode
 from rnngraph.phases.instances import Source
 from rnngraph.phases.partition import Group
 from rnngraph.phases.stages import Stage
-from rnngraph.phases.static import static_array
 
 Action = Callable[[], None]
 
@@ -136,7 +134,7 @@ class StageRun:
 
     def packed(self, group: Group) -> list[Array]:
         """The weights of each piece: [k, parts * lanes]."""
-        return [self.device.xp.asarray(np.concatenate(_columns(group, q), 1)) for q in range(len(group.pieces))]
+        return [self.device.xp.asarray(np.concatenate(columns(group, q), 1)) for q in range(len(group.pieces))]
 
     def set_lengths(self) -> None:
         """One per row: the rows of an image share that of their batch entry."""
@@ -185,44 +183,6 @@ class StageRun:
         return array[t] if array.ndim > 2 and self.stage.is_scan else array.reshape(self.rows, -1)
 
 
-class LoopRun(StageRun):
-    """A stage as one launch for all steps."""
-
-    def __init__(self, stage: Stage, module: Module, values: Values, blocks: int) -> None:
-        self.blocks = blocks
-        super().__init__(stage, module, values)
-        self.shared = Layout(stage, blocks).bytes
-        self.arrivals = values.device.xp.zeros(1, np.int32)
-        self.pointer = np.int64(values.device.address(self.arrivals))
-
-    def bind_products(self) -> None:
-        for p, phase in enumerate(self.stage.partition.phases):
-            for g, group in enumerate(phase.groups):
-                pieces = [np.stack(_columns(group, q)) for q in range(len(group.pieces))]  # [parts, k, lanes]
-                weights = np.ascontiguousarray(np.concatenate(pieces, 1).transpose(2, 0, 1))
-                self.memory(weights_field(p, g), self.device.xp.asarray(weights))
-
-    def run(self) -> None:
-        for action in self.before:
-            action()
-        self.arrivals[...] = 0
-        if self.steps:
-            self.module.launch(LOOP, (self.blocks, 1, 1), (LOOP_THREADS, 1, 1), [self.args, self.pointer], self.shared,
-                               cooperative=True)
-        for action in self.after:
-            action()
-
-
-def _columns(group: Group, q: int) -> list[Array]:
-    """What piece q of a group multiplies, for each part: [k, lanes]."""
-    found = []
-    for part in group.parts:
-        piece = part.pieces[q]
-        right = static_array(piece.right)
-        found.append(right[piece.k_pos : piece.k_pos + piece.k, part.off : part.off + part.n])
-    return found
-
-
 def _copy(target: Array, source: Array) -> None:
     target[...] = source.reshape(target.shape)
 
@@ -244,4 +204,4 @@ def _strides(array: Array, timed: bool) -> tuple[int, int, int] | None:
     return time, (kept[-1][1] if kept else 0) // lane, inner // lane
 
 
-__all__ = ["Action", "LoopRun", "StageRun"]
+__all__ = ["Action", "StageRun"]

@@ -113,7 +113,7 @@ def test_arguments_of_layers(make: Callable[[], object], error: type[RnngraphErr
     ({"threads": True}, CompileError, "threads must be a whole number >= 1 or None, got True"),
     ({"target": "tpu"}, CompileError, "target 'tpu' is not available; choose from cpu, gpu, auto"),
     ({"target": ["cpu"]}, CompileError, "target ['cpu'] is not available"),
-    ({"precision": "f16"}, CompileError, "precision 'f16' is not available; choose from f32"),
+    ({"precision": "f16"}, CompileError, "precision 'f16' is not available; choose from f32, tf32, bf16"),
     ({"verify": True}, CompileError, "verify True is not available; choose from None, each, numeric"),
     ({"seed": "a"}, CompileError, "seed must be a whole number >= 0, got 'a'"),
     ({"dims": {"batch": "2"}}, CompileError, "dims gives sizes >= 0 by symbol, got {'batch': '2'}"),
@@ -135,7 +135,7 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = Device("gpu", "none", present=False, missing={"gpu": "no driver"})
     registry = Registry([i for n in backends.BACKENDS for i in backends.load(n).implementations()],
                         devices={"gpu": lambda: absent})
-    monkeypatch.setattr(backends, "default_registry", lambda: registry)
+    monkeypatch.setattr(backends, "default_registry", lambda **_: registry)
     layers = rg.Sequential([GRU(4, return_sequences=True, name="low"), GRU(4, name="high")])
     with raises(SelectionError, "no implementation of rnn (layer 'low+high') for target gpu: cupy.cudnn: gpu: "):
         rg.compile(layers, INPUTS, target="gpu")

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnngraph.backends.cupy.caps import DESCRIBED
-from rnngraph.backends.cupy.codegen.persistent import Layout, blocks_for, misfit
+from rnngraph.backends.cupy.codegen.persistent import blocks_for, misfit
+from rnngraph.backends.cupy.codegen.products import Resident
 from rnngraph.backends.cupy.kernel import LOOP_IMPL
 from rnngraph.errors import CompileError
 from rnngraph.ir import evaluate
@@ -97,4 +98,4 @@ def test_what_fits_where(gpu: str, units: int, fits: bool) -> None:
     assert (blocks > 0) == fits
     if fits:
         assert blocks <= caps.sms
-        assert Layout(stage, blocks).bytes <= caps.shared
+        assert Resident(stage, blocks).bytes <= caps.shared

@@ -1,0 +1,42 @@
+"""The launch of a scan that is one kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rnngraph.backends.cupy.codegen.arguments import weights_field
+from rnngraph.backends.cupy.codegen.persistent import LOOP, THREADS
+from rnngraph.backends.cupy.codegen.products import Resident
+from rnngraph.backends.cupy.machine import Module
+from rnngraph.backends.cupy.stage_run import StageRun
+from rnngraph.backends.cupy.values import Values
+from rnngraph.phases.stages import Stage
+
+
+class LoopRun(StageRun):
+    """A stage as one launch for all steps."""
+
+    def __init__(self, stage: Stage, module: Module, values: Values, blocks: int) -> None:
+        self.blocks = blocks
+        self.products = Resident(stage, blocks)
+        super().__init__(stage, module, values)
+        self.arrivals = values.device.xp.zeros(1, np.int32)
+        self.pointer = np.int64(values.device.address(self.arrivals))
+
+    def bind_products(self) -> None:
+        for p, phase in enumerate(self.stage.partition.phases):
+            for g, group in enumerate(phase.groups):
+                self.memory(weights_field(p, g), self.device.xp.asarray(self.products.pack(group)))
+
+    def run(self) -> None:
+        for action in self.before:
+            action()
+        self.arrivals[...] = 0
+        if self.steps:
+            self.module.launch(LOOP, (self.blocks, 1, 1), (THREADS, 1, 1), [self.args, self.pointer],
+                               self.products.bytes, cooperative=True)
+        for action in self.after:
+            action()
+
+
+__all__ = ["LoopRun"]

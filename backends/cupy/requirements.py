@@ -1,0 +1,32 @@
+"""What every candidate for a GPU asks of the machine, and of weights."""
+
+from __future__ import annotations
+
+from rnngraph.backends.registry import Constraint, Device
+from rnngraph.ir import Op, Rnn
+from rnngraph.phases.static import is_static
+
+
+def _constant_weights(op: Op, device: Device) -> bool | str:
+    node = Rnn(op)
+    for layer in range(node.attrs.num_layers):
+        for d in range(len(node.attrs.reverses)):
+            for name, w in zip(("W", "R", "bW", "bR", "P"), node.weights(layer, d), strict=False):
+                if not is_static(w):
+                    return f"{name} of layer {layer} is computed at run time"
+    return True
+
+
+def asked(precision: str) -> Constraint:
+    """Of implementations whose products are in ``precision``."""
+    return Constraint("precision", f"products in {precision} are what compile(precision={precision!r}) asks for",
+                      lambda op, d: d.precision == precision or f"it is {d.precision}")
+
+
+GPU = Constraint("gpu", "an NVIDIA GPU with a driver must be present", lambda op, d: d.has("gpu"))
+CUPY = Constraint("cupy", "CuPy must be installed", lambda op, d: d.has("cupy"))
+KERNELS = Constraint("kernels", "kernels must have been run on such a GPU", lambda op, d: d.has("kernels"))
+WEIGHTS = Constraint("constant-weights", "weights are packed at compile time", _constant_weights)
+ALWAYS = (GPU, CUPY, KERNELS)
+
+__all__ = ["ALWAYS", "CUPY", "GPU", "KERNELS", "WEIGHTS", "asked"]
