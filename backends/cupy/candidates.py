@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from rnngraph.backends.cupy.codegen.persistent import blocks_for, misfit
-from rnngraph.backends.cupy.codegen.products import Resident
+from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, arranged, misfit
 from rnngraph.backends.cupy.cudnn.candidates import cudnn_implementations
 from rnngraph.backends.cupy.requirements import ALWAYS, WEIGHTS
 from rnngraph.backends.registry import Constraint, Device, Implementation, Machine
@@ -41,7 +40,7 @@ def _phases(op: Op, device: Device) -> bool | str:
         return str(e)
 
 
-def _resident(op: Op, device: Device) -> bool | str:
+def _resident(op: Op, device: Device, impl: str = "cupy.loop") -> bool | str:
     if not device.present:
         return True
     try:
@@ -50,9 +49,10 @@ def _resident(op: Op, device: Device) -> bool | str:
         return True  # that is the other constraint's to say
     if reason := misfit(stage):
         return reason
-    sms, shared = device.limits.get("sms", 0), device.limits.get("shared", 0)
-    least = Resident(stage, max(sms, 1)).bytes
-    return blocks_for(stage, sms, shared) > 0 or f"a block of {sms} would need {least >> 10} KiB, it has {shared >> 10}"
+    sms, shared = device.limits["sms"], device.limits["shared"]
+    if arranged(stage, impl, sms, shared):
+        return True
+    return f"a block of {sms} would need {PRODUCTS[impl](stage, sms).bytes >> 10} KiB, it has {shared >> 10}"
 
 
 def _rows(op: Op, device: Device) -> bool | str:

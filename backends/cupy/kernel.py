@@ -6,14 +6,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
-from rnngraph.backends.cupy.codegen.persistent import blocks_for
+from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, arranged
 from rnngraph.backends.cupy.codegen.stage import stage_source
 from rnngraph.backends.cupy.machine import Device, Module
 from rnngraph.backends.cupy.plan import Plan
+from rnngraph.errors import CompileError
 from rnngraph.ir import Array, Dims, Value
 from rnngraph.phases.stages import Schedule
 
-LOOP_IMPL = "cupy.loop"  # the implementation of scans that are one kernel
 MAX_SIZES = 16  # bindings of the symbols whose plans, with their memory, are kept
 
 
@@ -26,8 +26,13 @@ class GpuKernel:
         self.outputs = tuple(outputs)
         self.device = device
         caps = device.caps
-        self.blocks = [blocks_for(s, caps.sms, caps.shared) if s.impl == LOOP_IMPL else 0 for s in schedule.stages]
-        self.sources = [stage_source(stage, n) for stage, n in zip(schedule.stages, self.blocks, strict=True)]
+        self.products = [arranged(s, s.impl, caps.sms, caps.shared) if s.impl in PRODUCTS else None
+                         for s in schedule.stages]
+        for s, made in zip(schedule.stages, self.products, strict=True):
+            if s.impl in PRODUCTS and made is None:
+                raise CompileError(f"cupy: layer {s.name!r}: the products of {s.impl} do not fit the "
+                                   f"{caps.shared >> 10} KiB of shared memory of a block of {caps.name}")
+        self.sources = [stage_source(stage, made) for stage, made in zip(schedule.stages, self.products, strict=True)]
         built: dict[str, Module] = {}
         for source in self.sources:
             if source.text not in built:
@@ -43,7 +48,7 @@ class GpuKernel:
             free = self.plans.get(key)
             plan = free.pop() if free else None
         if plan is None:
-            plan = Plan(self.schedule, self.modules, self.blocks, self.inputs, self.outputs, self.device, dims)
+            plan = Plan(self.schedule, self.modules, self.products, self.inputs, self.outputs, self.device, dims)
         results = plan.run(inputs)
         with self.lock:
             self.plans.setdefault(key, []).append(plan)

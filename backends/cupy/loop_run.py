@@ -6,7 +6,7 @@ import numpy as np
 
 from rnngraph.backends.cupy.codegen.arguments import weights_field
 from rnngraph.backends.cupy.codegen.persistent import LOOP, THREADS
-from rnngraph.backends.cupy.codegen.products import Resident
+from rnngraph.backends.cupy.codegen.products import Products
 from rnngraph.backends.cupy.machine import Module
 from rnngraph.backends.cupy.stage_run import StageRun
 from rnngraph.backends.cupy.values import Values
@@ -16,9 +16,8 @@ from rnngraph.phases.stages import Stage
 class LoopRun(StageRun):
     """A stage as one launch for all steps."""
 
-    def __init__(self, stage: Stage, module: Module, values: Values, blocks: int) -> None:
-        self.blocks = blocks
-        self.products = Resident(stage, blocks)
+    def __init__(self, stage: Stage, module: Module, values: Values, products: Products) -> None:
+        self.products = products
         super().__init__(stage, module, values)
         self.arrivals = values.device.xp.zeros(1, np.int32)
         self.pointer = np.int64(values.device.address(self.arrivals))
@@ -33,7 +32,7 @@ class LoopRun(StageRun):
             action()
         self.arrivals[...] = 0
         if self.steps:
-            self.module.launch(LOOP, (self.blocks, 1, 1), (THREADS, 1, 1), [self.args, self.pointer],
+            self.module.launch(LOOP, (self.products.blocks, 1, 1), (THREADS, 1, 1), [self.args, self.pointer],
                                self.products.bytes, cooperative=True)
         for action in self.after:
             action()

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from rnngraph.backends.cupy.codegen.products import Products
 from rnngraph.backends.cupy.loop_run import LoopRun
 from rnngraph.backends.cupy.machine import Device, Module
 from rnngraph.backends.cupy.stage_run import Action, StageRun
@@ -22,18 +23,18 @@ from rnngraph.phases.stages import Schedule, Stage
 class Plan:
     """One call at a time."""
 
-    def __init__(self, schedule: Schedule, modules: Sequence[Module], blocks: Sequence[int], inputs: Sequence[Value],
-                 outputs: Sequence[Value], device: Device, dims: Dims) -> None:
+    def __init__(self, schedule: Schedule, modules: Sequence[Module], products: Sequence[Products | None],
+                 inputs: Sequence[Value], outputs: Sequence[Value], device: Device, dims: Dims) -> None:
         self.device = device
         self.values = Values(device, dims)
         self.interpreter = Interpreter(dims)
         self.inputs = [self.values.make(v) for v in inputs]
         self.actions: list[Action] = []
-        remaining = iter(zip(modules, blocks, strict=True))
+        remaining = iter(zip(modules, products, strict=True))
         for item in schedule.items:
             if isinstance(item, Stage):
-                module, count = next(remaining)
-                made = LoopRun(item, module, self.values, count) if count else StageRun(item, module, self.values)
+                module, loop = next(remaining)
+                made = LoopRun(item, module, self.values, loop) if loop else StageRun(item, module, self.values)
                 self.actions.append(made.run)
             else:
                 self.op(item)

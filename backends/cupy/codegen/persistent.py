@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from rnngraph.backends.cupy.codegen.expressions import Expression
 from rnngraph.backends.cupy.codegen.phase import PhaseSource
-from rnngraph.backends.cupy.codegen.products import ROWS, Resident
+from rnngraph.backends.cupy.codegen.products import ROWS, Products, Resident
 from rnngraph.phases.instances import Instance, Leaf, Source
 from rnngraph.phases.stages import Stage
 
 THREADS = 256
 LOOP = "loop"  # the kernel's name
+PRODUCTS: dict[str, type[Products]] = {"cupy.loop": Resident}  # by implementation
 
 
 def misfit(stage: Stage) -> str:
@@ -44,7 +45,7 @@ class LoopPhase(PhaseSource):
     def sum(self, i: Instance) -> Expression:
         return Expression(self.products.sum(self.index, i), "float")
 
-    def loop_text(self, products: Resident) -> str:
+    def loop_text(self, products: Products) -> str:
         """The phase for the block's lanes, by `ROWS` rows."""
         self.products = products
         owned, n = products.lanes[self.index], self.phase.n
@@ -64,9 +65,8 @@ class LoopPhase(PhaseSource):
         return "".join(f"        {line}\n" for line in lines)
 
 
-def loop_text(stage: Stage, blocks: int) -> str:
-    """The kernel for a grid of ``blocks``."""
-    products = Resident(stage, blocks)
+def loop_text(stage: Stage, products: Products) -> str:
+    """The kernel."""
     back = "a.steps - 1 - step" if stage.reverse else "step"
     earlier = "min(t + 1, a.steps - 1)" if stage.reverse else "max(t - 1, 0)"
     lines = [*products.prologue(), "rg_u32 turn = 0;", "(void)turn;", "for (int step = 0; step < a.steps; step++) {",
@@ -79,15 +79,15 @@ def loop_text(stage: Stage, blocks: int) -> str:
     return text + "    }\n}\n"
 
 
-def blocks_for(stage: Stage, sms: int, shared: int) -> int:
-    """How many blocks, at most one on a multiprocessor, hold the loop in ``shared`` bytes each; 0 when they cannot. As
-    few as have a lane for every warp, for a barrier of few is faster."""
+def arranged(stage: Stage, impl: str, sms: int, shared: int) -> Products | None:
+    """The products of a loop on a GPU whose blocks have ``shared`` bytes, at most one block on a multiprocessor; None
+    when they do not fit. As few blocks as have a lane for every warp, for a barrier of few is faster."""
     widest = max(p.n for p in stage.partition.phases)
-    least = max(1, min(sms, widest // (THREADS // 32)))
-    for blocks in (least, sms):
-        if Resident(stage, blocks).bytes <= shared:
-            return blocks
-    return 0
+    for blocks in (max(1, min(sms, widest // (THREADS // 32))), sms):
+        products = PRODUCTS[impl](stage, blocks)
+        if products.bytes <= shared:
+            return products
+    return None
 
 
-__all__ = ["LOOP", "THREADS", "blocks_for", "loop_text", "misfit"]
+__all__ = ["LOOP", "PRODUCTS", "THREADS", "arranged", "loop_text", "misfit"]

@@ -7,6 +7,7 @@ sum over k, `ROWS` rows at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +22,29 @@ ROWS = 8  # whose left sides stand in shared memory together
 Read = Callable[[Leaf, str], str]  # the text that reads a leaf's lane at ``row``, ``t`` and ``step``
 
 
+class Products(Protocol):
+    """Of one loop, for a grid of ``blocks``: ``lanes`` of each phase, and ``bytes`` of shared memory, are a block's."""
+
+    blocks: int
+    lanes: list[int]
+    bytes: int
+
+    def __init__(self, stage: Stage, blocks: int) -> None: ...
+
+    def pack(self, group: Group) -> Array:
+        """A group's weights as the kernel reads them from memory."""
+
+    def prologue(self) -> list[str]:
+        """Before the first step: the block's shared memory, ``left`` and what stays in it."""
+
+    def sum(self, p: int, i: Instance) -> str:
+        """Where the product ``i`` of phase ``p`` is found, for ``row`` of the rows from ``row0`` and ``lane``."""
+
+    def multiply(self, p: int, read: Read) -> list[str]:
+        """The sums of phase ``p`` for ``rows`` rows from ``row0`` and the block's lanes from ``lane0`` to ``lane1``;
+        all threads of the block see them behind it."""
+
+
 class Resident:
     """Where things are in a block's shared memory, in floats, for a grid of ``blocks``.
 
@@ -30,6 +54,7 @@ class Resident:
     """
 
     def __init__(self, stage: Stage, blocks: int) -> None:
+        self.blocks = blocks
         self.phases = phases = stage.partition.phases
         self.lanes = [-(-p.n // blocks) for p in phases]
         self.weights: dict[tuple[int, int], int] = {}
@@ -46,12 +71,11 @@ class Resident:
         self.bytes = 4 * at
 
     def pack(self, group: Group) -> Array:
-        """A group's weights as the kernel reads them from memory: [lane][part][k]."""
+        """[lane][part][k]."""
         pieces = [np.stack(columns(group, q)) for q in range(len(group.pieces))]  # [parts, k, lanes]
         return np.ascontiguousarray(np.concatenate(pieces, 1).transpose(2, 0, 1))
 
     def prologue(self) -> list[str]:
-        """Before the first step."""
         lines = ["RG_SHARED(float, shared);", f"float* left = shared + {self.left};",
                  f"float* sums = shared + {self.sums};", "(void)left; (void)sums;"]
         for (p, g), at in self.weights.items():
@@ -63,13 +87,10 @@ class Resident:
         return [*lines, "__syncthreads();"]
 
     def sum(self, p: int, i: Instance) -> str:
-        """Where the product ``i`` of phase ``p`` is found, for ``row`` of the rows from ``row0`` and ``lane``."""
         part = [x for group in self.phases[p].groups for x in group.parts].index(i)
         return f"sums[({part} * {ROWS} + (row - row0)) * {self.lanes[p]} + (lane - lane0)]"
 
     def multiply(self, p: int, read: Read) -> list[str]:
-        """The sums of phase ``p`` for ``rows`` rows from ``row0`` and the block's lanes from ``lane0`` to ``lane1``;
-        all threads of the block see them behind it."""
         phase, first, lines = self.phases[p], 0, list[str]()
         for g, group in enumerate(phase.groups):
             lines += [*fetch(group, read), *self._product(p, g, group, first)]
@@ -123,4 +144,4 @@ def columns(group: Group, q: int) -> list[Array]:
     return found
 
 
-__all__ = ["ROWS", "Read", "Resident", "columns", "fetch"]
+__all__ = ["ROWS", "Products", "Read", "Resident", "columns", "fetch"]

@@ -8,6 +8,7 @@ from rnngraph.backends.cupy.codegen.arguments import struct_text
 from rnngraph.backends.cupy.codegen.expressions import HELPERS
 from rnngraph.backends.cupy.codegen.persistent import LOOP, loop_text
 from rnngraph.backends.cupy.codegen.phase import PhaseSource, reducers
+from rnngraph.backends.cupy.codegen.products import Products
 from rnngraph.phases.stages import Stage
 
 
@@ -19,11 +20,11 @@ class Source:
     kernels: tuple[str, ...]
 
 
-def stage_source(stage: Stage, blocks: int = 0) -> Source:
-    """A kernel for each phase; or, with ``blocks``, one for the whole loop. Equal stages have equal text."""
+def stage_source(stage: Stage, products: Products | None = None) -> Source:
+    """A kernel for each phase; or, with ``products``, one for the whole loop. Equal stages have equal text."""
     head = ['#include "port.h"\n', HELPERS, reducers(), struct_text(stage)]
-    if blocks:
-        return Source("\n".join([*head, loop_text(stage, blocks)]), (LOOP,))
+    if products is not None:
+        return Source("\n".join([*head, loop_text(stage, products)]), (LOOP,))
     phases = [PhaseSource(stage, k) for k in range(len(stage.partition.phases))]
     return Source("\n".join([*head, *(p.text() for p in phases)]), tuple(f"phase{p.index}" for p in phases))
 

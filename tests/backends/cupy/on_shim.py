@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from rnngraph.backends.cupy.codegen.persistent import misfit
-from rnngraph.backends.cupy.kernel import LOOP_IMPL, GpuKernel
+from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, misfit
+from rnngraph.backends.cupy.kernel import GpuKernel
 from rnngraph.backends.cupy.machine import Device
 from rnngraph.backends.cupy.shim import ShimDevice
 from rnngraph.ir import Array, Graph, bind_dims, evaluate
@@ -37,10 +37,10 @@ class OnGpu:
 
 
 def on_gpu(graph: str | Graph, device: Device | None = None, impl: str = "cupy.scan") -> OnGpu:
-    """Compile all of a graph for the GPU; with "cupy.loop" every scan that can be is one kernel."""
+    """Compile all of a graph for the GPU; with that of a loop every scan that can be is one kernel."""
     copy, schedule = scheduled(graph)
     for stage in schedule.stages:
-        stage.impl = "" if impl == LOOP_IMPL and misfit(stage) else impl
+        stage.impl = "" if impl in PRODUCTS and misfit(stage) else impl
     return OnGpu(copy, GpuKernel(schedule, copy.inputs, copy.outputs, device or ShimDevice()))
 
 

@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnngraph.backends.cupy.caps import DESCRIBED
-from rnngraph.backends.cupy.codegen.persistent import blocks_for, misfit
-from rnngraph.backends.cupy.codegen.products import Resident
-from rnngraph.backends.cupy.kernel import LOOP_IMPL
+from rnngraph.backends.cupy.codegen.persistent import arranged, misfit
 from rnngraph.errors import CompileError
 from rnngraph.ir import evaluate
 from tests.backends.cupy.mutants import Mutant
@@ -21,6 +19,7 @@ from tests.phases.cells import CELLS, graph
 from tests.phases.random_cells import RandomCell
 from tests.testing import random_inputs
 
+LOOP_IMPL = "cupy.loop"
 pytestmark = needs_compiler
 REDUCING = {"layer_normed", "row_gate", "normalized", "softmax", "summary", "timed"}
 
@@ -28,7 +27,7 @@ REDUCING = {"layer_normed", "row_gate", "normalized", "softmax", "summary", "tim
 @pytest.mark.parametrize("kind", sorted(set(CELLS) - REDUCING))
 def test_cells(kind: str) -> None:
     run = on_gpu(graph(kind, 37, 7), impl=LOOP_IMPL)
-    assert any(run.kernel.blocks), "no scan is one kernel"
+    assert any(run.kernel.products), "no scan is one kernel"
     assert_on_gpu(graph(kind, 37, 7), {"batch": 3, "time": 4}, impl=LOOP_IMPL)
 
 
@@ -94,8 +93,8 @@ def test_what_fits_where(gpu: str, units: int, fits: bool) -> None:
     caps = DESCRIBED[gpu]
     _, schedule = scheduled(graph("lstm", units, 80))
     (stage,) = (s for s in schedule.stages if s.is_scan)
-    blocks = blocks_for(stage, caps.sms, caps.shared)
-    assert (blocks > 0) == fits
-    if fits:
-        assert blocks <= caps.sms
-        assert Resident(stage, blocks).bytes <= caps.shared
+    products = arranged(stage, LOOP_IMPL, caps.sms, caps.shared)
+    assert (products is not None) == fits
+    if products is not None:
+        assert products.blocks <= caps.sms
+        assert products.bytes <= caps.shared
