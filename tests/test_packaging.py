@@ -69,7 +69,7 @@ def declared() -> set[str]:
     names = {re.split(r"[^A-Za-z0-9_.\-]", line)[0].lower().replace("_", "-") for line in lines}
     brought = {module for module, dists in packages_distributions().items()
                if any(d.lower().replace("_", "-") in names for d in dists)}
-    return brought | names | set(sys.stdlib_module_names) | {"cupy", "cupy_backends", "rnngraph"}
+    return brought | names | set(sys.stdlib_module_names) | {"cuda", "cupy", "cupy_backends", "rnngraph"}
 
 
 def test_third_party_imports_are_declared() -> None:
@@ -81,6 +81,15 @@ def test_third_party_imports_are_declared() -> None:
                     [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
                 for module in modules:
                     assert module.split(".")[0] in known, f"{file.relative_to(ROOT)}: declare {module}"
+
+
+@pytest.mark.parametrize("cuda", [12, 13])
+def test_the_extras_for_a_gpu_bring_one_cuda(cuda: int) -> None:
+    """Packages of different CUDAs hide or break each other."""
+    lines = PROJECT["project"]["optional-dependencies"][f"gpu-cuda{cuda}"]
+    parts = {re.split(r"[^a-z0-9\-]", line)[0]: line for line in lines}
+    assert {f"cupy-cuda{cuda}x", f"nvidia-cudnn-cu{cuda}", "cuda-toolkit", "cuda-pathfinder"} == set(parts)
+    assert parts["cuda-toolkit"] == f"cuda-toolkit[cublas,cudart,nvrtc]=={cuda}.*"
 
 
 def run(*command: str | Path, cwd: Path) -> str:

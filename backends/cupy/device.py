@@ -50,7 +50,7 @@ def open_device() -> Opened:
 @cache
 def _found() -> Device:
     features, missing = set[str](), dict[str, str]()
-    name, found, limits = _first_gpu()
+    name, found, limits = first_gpu()
     (features.update(found) if found else missing.update(gpu=name))
     if find_spec("cupy") is not None:
         features.add("cupy")
@@ -64,7 +64,7 @@ def _found() -> Device:
     return Device("gpu", name if found else "none", bool(found), frozenset(features), missing, limits)
 
 
-def _first_gpu() -> tuple[str, set[str], dict[str, int]]:
+def first_gpu() -> tuple[str, set[str], dict[str, int]]:
     """(name, features, limits) of device 0, or (why there is none, empty, empty)."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")

@@ -12,6 +12,7 @@ import click
 
 from rnngraph import __version__
 from rnngraph.backends import BACKENDS, default_registry
+from rnngraph.backends.cupy.inventory import inventory
 from rnngraph.backends.llvm import cache
 from rnngraph.backends.registry import Registry
 from rnngraph.errors import RnngraphError
@@ -19,8 +20,6 @@ from rnngraph.errors import RnngraphError
 # distribution -> (what it is for, how to get it)
 OPTIONAL: Mapping[str, tuple[str, str]] = {
     "g2p-en": ("the model of `rnngraph demo`", "python -m pip install g2p-en==2.1.0"),
-    "cupy-cuda13x": ("NVIDIA GPUs, CUDA 13", "python -m pip install cupy-cuda13x"),
-    "cupy-cuda12x": ("NVIDIA GPUs, CUDA 12", "python -m pip install cupy-cuda12x"),
 }
 Section = dict[str, str]
 
@@ -41,7 +40,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
         click.echo(json.dumps(sections, indent=2))
     else:
         click.echo("\n\n".join(_table(title, rows) for title, rows in sections.items()))
-    ctx.exit(1 if "llvm" in registry.unavailable else 0)
+    ctx.exit(1 if "llvm" in registry.unavailable or _llvm()[1] else 0)
 
 
 def _table(title: str, rows: Section) -> str:
@@ -60,13 +59,18 @@ def _software() -> Section:
     python = f"{platform.python_version()} on {platform.platform()}"
     rows = {"rnngraph": __version__, "python": python}
     rows |= {name: _installed(name) for name in ("numpy", "networkx", "llvmlite", "click")}
+    number, why = _llvm()
+    return rows | {"LLVM": number or f"missing: {why}"}
+
+
+def _llvm() -> tuple[str, str]:
+    """LLVM's version and an empty text, or an empty text and why it cannot be used, with what brings it."""
     try:
         from rnngraph.backends.llvm import jit
 
-        rows["LLVM"] = jit.llvm_version()
+        return jit.llvm_version(), ""
     except (ImportError, RnngraphError) as e:
-        rows["LLVM"] = f"missing: {e}; python -m pip install llvmlite"
-    return rows
+        return "", f"{e}; python -m pip install llvmlite"
 
 
 def _cpu() -> Section:
@@ -99,6 +103,8 @@ def _backends(registry: Registry) -> Section:
             rows[name] = f"not available: {registry.unavailable[name]}"
         elif device is None:
             rows[name] = "registers no implementations"
+        elif name == "llvm" and (why := _llvm()[1]):
+            rows[name] = f"not available: {why}"
         elif not device.present:
             rows[name] = f"not available: {'; '.join(device.missing.values()) or 'no such device'}"
         else:
@@ -107,10 +113,13 @@ def _backends(registry: Registry) -> Section:
 
 
 def _gpu(registry: Registry) -> Section:
+    """What is there, part by part, and whether target="gpu" runs."""
     device = registry.device("gpu")
-    rows = {"device": device.name if device.present else "none"}
-    rows |= dict.fromkeys(sorted(device.features), "found")
-    return rows | {name: f"missing: {why}" for name, why in device.missing.items()}
+    offered = [i for i in registry.implementations if i.target == "gpu"]
+    lacking = [device.missing[n] for n in dict.fromkeys(c.name for i in offered for c in i.constraints)
+               if n in device.missing and n != "cudnn"]
+    usable = f"runs on {device.name}" if device.present and not lacking else f"does not run: {'; '.join(lacking)}"
+    return {p.name: str(p) for p in inventory()} | {'target="gpu"': usable}
 
 
 def _cache() -> Section:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rnngraph.backends import BACKENDS
+from rnngraph.cli import doctor_command
 from tests.cli.conftest import Cli
 
 
@@ -45,3 +46,18 @@ def test_objects_that_others_remove_meanwhile(cli: Cli, tmp_path: Path, monkeypa
 def test_a_restricted_cpu_is_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RNNGRAPH_CPU", "generic")
     assert "restricted by RNNGRAPH_CPU=generic" in json.loads(cli("doctor", "--json").out)["cpu"]["vector width"]
+
+
+def test_the_gpu_part_by_part(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = json.loads(cli("doctor", "--json").out)["gpu"]
+    assert list(rows) == ["driver", "device", "CuPy", "NVRTC", "cuBLAS", "cuDNN", "g++", 'target="gpu"']
+    monkeypatch.setenv("RNNGRAPH_GPU", "shim")
+    rows = json.loads(cli("doctor", "--json").out)["gpu"]
+    assert rows['target="gpu"'].startswith("runs on the CPU standing in for a GPU")
+
+
+def test_without_llvm_the_cpu_backend_is_not_available(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_command, "_llvm", lambda: ("", "no llvmlite; python -m pip install llvmlite"))
+    done = cli("doctor", "--json")
+    assert done.code == 1
+    assert json.loads(done.out)["backends"]["llvm"] == "not available: no llvmlite; python -m pip install llvmlite"
