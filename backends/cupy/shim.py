@@ -1,16 +1,19 @@
-"""The stand-in for a GPU: memory is numpy's, kernels are built by g++ and run by `cuda/shim.h`, fibers for threads.
+"""The stand-in for a GPU: memory is numpy's, kernels are built by g++ and run by `cuda/shim.cpp`, fibers for threads.
 
 For tests and for machines without a GPU; see `cuda/shim.h` for what it finds. ``order`` is that of the threads:
-0 forwards, 1 backwards, anything else a random one.
+0 forwards, 1 backwards, anything else a random one. Libraries are kept in the cache of compiled objects, so that the
+next process does not build them again.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import platform
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,11 +24,13 @@ import numpy as np
 from rnngraph.backends.cupy.caps import SHIM_CAPS
 from rnngraph.backends.cupy.codegen.stage import Source
 from rnngraph.backends.cupy.machine import Grid
+from rnngraph.backends.llvm.cache import default_cache
 from rnngraph.errors import CompileError
 from rnngraph.ir import Array
 
 HEADERS = Path(__file__).resolve().parent / "cuda"
-FLAGS = ("-O1", "-std=c++17", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE", "-DRG_SHIM", "-x", "c++", "-fPIC", "-shared")
+FLAGS = ("-std=c++17", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE", "-DRG_SHIM", "-x", "c++", "-fPIC", "-shared", "-s")
+_RUNNING = threading.Lock()  # the library of the fibers runs one launch at a time
 
 
 class ShimModule:
@@ -41,8 +46,9 @@ class ShimModule:
         arrays = [np.asarray(a) for a in args]
         pointers = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
         message = ctypes.create_string_buffer(200)
-        status = self.library.rg_launch(kernel.encode(), *grid, *block, ctypes.c_size_t(shared), pointers,
-                                        ctypes.c_uint(self.order), message, ctypes.c_size_t(len(message)))
+        with _RUNNING:
+            status = self.library.rg_launch(kernel.encode(), *grid, *block, ctypes.c_size_t(shared), pointers,
+                                            ctypes.c_uint(self.order), message, ctypes.c_size_t(len(message)))
         if status:
             raise CompileError(f"cupy (shim): kernel {kernel}: {message.value.decode()}")
 
@@ -73,25 +79,53 @@ class ShimDevice:
         return work
 
 
-@cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="rnngraph-shim-")
+# --- building --------------------------------------------------------------------------------------------------------
 
 
 @cache
 def _library(source: Source) -> ctypes.CDLL:
-    compiler = shutil.which("g++")
-    if compiler is None:
-        raise CompileError("cupy (shim): g++ was not found; the stand-in for a GPU builds its kernels with it")
+    """A module's library, which finds the fibers' in the process."""
+    _fibers()
     table = f"RG_TABLE({', '.join(f'RG_ENTRY({k})' for k in source.kernels)})\n"
-    text = f"{source.text}\n{table}"
-    stem = Path(_folder().name) / hashlib.sha256(text.encode()).hexdigest()[:24]
-    stem.with_suffix(".cu").write_text(text)
-    command = [compiler, *FLAGS, f"-I{HEADERS}", str(stem.with_suffix(".cu")), "-o", str(stem.with_suffix(".so"))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CompileError(f"cupy (shim): g++ refused a kernel:\n{done.stderr[:2000]}")
-    return ctypes.CDLL(str(stem.with_suffix(".so")))
+    return _loaded(f"{source.text}\n{table}", ("-O1", *FLAGS))
+
+
+@cache
+def _fibers() -> ctypes.CDLL:
+    return _loaded((HEADERS / "shim.cpp").read_text(), ("-O2", *FLAGS), ctypes.RTLD_GLOBAL)
+
+
+def _loaded(text: str, flags: Sequence[str], mode: int = ctypes.DEFAULT_MODE) -> ctypes.CDLL:
+    """The library of a file of C++: from the cache of compiled objects, or built now and kept there."""
+    compiler, version = _compiler()
+    parts = (text, *flags, version, platform.machine(), *((HEADERS / h).read_text() for h in ("port.h", "shim.h")))
+    key = hashlib.sha256(repr(parts).encode()).hexdigest()
+    cached = default_cache().get(key)
+    path = Path(tempfile.mkdtemp(dir=_folder().name)) / "kernels.so"  # never one that is loaded
+    if cached is None:
+        command = [compiler, *flags, f"-I{HEADERS}", "-", "-o", str(path)]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CompileError(f"cupy (shim): g++ refused a kernel:\n{done.stderr[:2000]}")
+        default_cache().put(key, path.read_bytes())
+    else:
+        path.write_bytes(cached)
+    return ctypes.CDLL(str(path), mode)
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Where this process loads its libraries from."""
+    return tempfile.TemporaryDirectory(prefix="rnngraph-shim-")
+
+
+@cache
+def _compiler() -> tuple[str, str]:
+    """Its path, and what it says that it is."""
+    path = shutil.which("g++")
+    if path is None:
+        raise CompileError("cupy (shim): g++ was not found; the stand-in for a GPU builds its kernels with it")
+    return path, subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
 
 
 __all__ = ["ShimDevice", "ShimModule"]

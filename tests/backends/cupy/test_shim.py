@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from rnngraph.backends.cupy import shim
 from rnngraph.backends.cupy.codegen.stage import Source
 from rnngraph.backends.cupy.shim import ShimDevice
 from rnngraph.errors import CompileError
@@ -110,3 +114,14 @@ def test_shared_memory_starts_as_nan() -> None:
 def test_what_does_not_compile_says_why() -> None:
     with pytest.raises(CompileError, match=r"g\+\+ refused a kernel:(.|\n)*nowhere"):
         ShimDevice().build(Source('#include "port.h"\nRG_KERNEL k() { nowhere(); }\n', ("k",)))
+
+
+def test_the_next_process_does_not_build_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RNNGRAPH_CACHE", str(tmp_path / "objects"))
+    text = f"{TEXT}\nRG_TABLE(RG_ENTRY(unwritten))\n"
+    assert shim._loaded(text, ("-O0", *shim.FLAGS)).rg_launch
+    shim._compiler()
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("g++ was started"))
+    assert shim._loaded(text, ("-O0", *shim.FLAGS)).rg_launch
+    (kept,) = (tmp_path / "objects").iterdir()
+    assert kept.stat().st_mode & 0o077 == 0
