@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 from typing import cast
@@ -44,9 +44,10 @@ def load(name: str) -> Backend:
     return cast(Backend, _load(BACKENDS[name])())
 
 
-def default_registry(machine: Machine | None = None, precision: str = "f32") -> Registry:
+def default_registry(machine: Machine | None = None, precision: str = "f32",
+                     without: Iterable[str | tuple[str, str]] = ()) -> Registry:
     """What every backend registers; one that cannot be imported is in ``unavailable``, with the reason. ``precision``:
-    what products may be computed in."""
+    what products may be computed in; ``without``: what is not to be chosen."""
     implementations: list[Implementation] = []
     unavailable: dict[str, str] = {}
     for name in BACKENDS:
@@ -55,7 +56,8 @@ def default_registry(machine: Machine | None = None, precision: str = "f32") -> 
         except ImportError as e:
             unavailable[name] = str(e)
     devices = {target: _finder(reference) for target, reference in DEVICES.items()}
-    return Registry(implementations, devices=devices, machine=machine, unavailable=unavailable, precision=precision)
+    return Registry(implementations, devices=devices, machine=machine, unavailable=unavailable, precision=precision,
+                    without=without)
 
 
 def _finder(reference: str) -> Callable[[], Device]:

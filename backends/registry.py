@@ -44,11 +44,13 @@ class Machine:
     python  numpy called op by op: what the reference backend does
     cpu     native code on the CPU, one thread
     gpu     a data-centre GPU; `step` is one grid-wide barrier
+    link    the way between the host's memory and the GPU's
     """
 
     python: Rates = Rates(flops=1e10, bytes=5e9, launch=4e-6, step=2e-6)
     cpu: Rates = Rates(flops=6e10, bytes=2e10, launch=5e-7, step=1e-7)
     gpu: Rates = Rates(flops=2e13, bytes=1.5e12, launch=8e-6, step=3e-6)
+    link: Rates = Rates(flops=float("inf"), bytes=2e10, launch=1e-5)
     source: str = "default"
 
 
@@ -61,6 +63,8 @@ class Device:
     features  what is there, by name: "cupy", "cudnn", "sm_90", ...
     missing   what is not there, by name, each with why and how to get it
     limits    what it holds, by name: of a GPU "sms" and bytes of "shared" memory of a block
+    versions  of what runs it: "driver", "cupy", ...
+    unproven  whether implementations are to be tried on it before they are chosen
     precision what the caller lets products be computed in: "f32", or something faster
     """
 
@@ -70,6 +74,8 @@ class Device:
     features: frozenset[str] = frozenset()
     missing: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    unproven: bool = False
     precision: str = "f32"
 
     def has(self, feature: str) -> bool | str:
@@ -113,6 +119,7 @@ class Implementation:
     ``impl``.
 
     ``cost(op, dims, machine)`` estimates the seconds of one call. It is asked only when all constraints hold.
+    ``tried``: on a device that is `Device.unproven` it is chosen for an op only after it ran there and was right.
     """
 
     name: str
@@ -121,6 +128,7 @@ class Implementation:
     ops: frozenset[str]
     constraints: tuple[Constraint, ...]
     cost: CostModel
+    tried: bool = False
 
     def __post_init__(self) -> None:
         if self.name.split(".")[0] != self.backend or "." not in self.name:
@@ -132,11 +140,13 @@ class Implementation:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One implementation considered for one op: the constraints that fail; the estimate when none does."""
+    """One implementation considered for one op: the constraints that fail; the estimate when none does, or what was
+    measured."""
 
     implementation: Implementation
     failures: tuple[str, ...]
     seconds: float | None
+    measured: bool = False
 
     @property
     def name(self) -> str:
@@ -159,14 +169,18 @@ class Registry:
     choose.
 
     ``devices`` finds the device of a target when the first constraint asks; a target without an entry is
-    absent. ``unavailable`` says why a backend of the table could not be loaded.
+    absent. ``unavailable`` says why a backend of the table could not be loaded. ``without``: names of implementations,
+    or what they begin with up to a dot, that are not to be chosen; or (name, layer) of one that did not
+    build, with no layer for all.
     """
 
     def __init__(self, implementations: Iterable[Implementation], *,
                  devices: Mapping[str, Callable[[], Device]] | None = None, machine: Machine | None = None,
-                 unavailable: Mapping[str, str] | None = None, precision: str = "f32") -> None:
+                 unavailable: Mapping[str, str] | None = None, precision: str = "f32",
+                 without: Iterable[str | tuple[str, str]] = ()) -> None:
         self.implementations = tuple(implementations)
         self.precision = precision
+        self.without = frozenset(without)
         self.machine = machine or Machine()
         self.unavailable = dict(unavailable or {})
         self._find: dict[str, Callable[[], Device]] = {"cpu": lambda: HOST, **(devices or {})}
@@ -188,10 +202,23 @@ class Registry:
         return tuple(self._candidate(i, op, dims) for i in self.implementations
                      if op.name in i.ops and target in (i.target, "auto"))
 
+    def to_try(self, candidate: Candidate) -> bool:
+        """Whether it may be chosen only after it was tried."""
+        return candidate.implementation.tried and self.device(candidate.implementation.target).unproven
+
     def _candidate(self, i: Implementation, op: Op, dims: Dims) -> Candidate:
         device = self.device(i.target)
-        failures = tuple(f for c in (PLACED[i.target], *i.constraints) if (f := c.failure(op, device)) is not None)
+        left_out = self._left_out(i.name, op.layer)
+        failures = (left_out,) if left_out else tuple(
+            f for c in (PLACED[i.target], *i.constraints) if (f := c.failure(op, device)) is not None)
         return Candidate(i, failures, None if failures else i.cost(op, dims, self.machine))
+
+    def _left_out(self, name: str, layer: str) -> str:
+        if (name, layer) in self.without or (name, "") in self.without:
+            return "builds: it must build (it did not for this layer)"
+        pieces = name.split(".")
+        heads = [".".join(pieces[: k + 1]) for k in range(len(pieces))]
+        return "without: the caller must not have left it out" if self.without.intersection(heads) else ""
 
 
 # --- backends ---------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ Ops inside scan bodies are part of their scan; ``const`` ops are host data and g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from rnngraph.errors import PassError, SelectionError
@@ -15,7 +15,8 @@ from rnngraph.ir import RNN, SCAN, Dims, Graph, Op, Rnn, Scan
 from rnngraph.ir.dims import evaluate, symbols_of
 from rnngraph.ir.ops import CONST
 from rnngraph.ir.sizes import expressions, sizes_for
-from rnngraph.rewrite import Pass, PassContext
+from rnngraph.passes._placement import duration, placed
+from rnngraph.rewrite import Pass, PassContext, Tried
 
 DEFAULT_STEPS, DEFAULT_SIZE = 100, 1
 REFERENCE = "reference"
@@ -42,9 +43,12 @@ class Decision:
 
 @dataclass(slots=True)
 class Selection:
-    """The decision table: the artifact "selection". It grows over the runs of the pass."""
+    """The decision table: the artifact "selection". It grows over the runs of the pass. ``target`` is where ops are to
+    run, ``placement`` why, when it was left to the compiler."""
 
     decisions: list[Decision] = field(default_factory=list)
+    target: str = ""
+    placement: str = ""
 
     def to_text(self) -> str:
         """What was chosen for each op and layer; then what was slower or rejected, one row for all alike; then every
@@ -53,11 +57,12 @@ class Selection:
         for d in sorted(self.decisions, key=lambda d: VERDICTS.index(d.verdict)):
             place = (d.op, d.layer) if d.verdict == CHOSEN else ()
             groups.setdefault((*place, d.candidate, d.verdict, d.reason), []).append(d)
+        head = [f"placed on the {self.placement}"] if self.placement else []
         table = [("op", "layer", "candidate", "verdict", "estimate", "reason"), *map(_row, groups.values())]
         widths = [max(len(row[i]) for row in table) for i in range(5)]
         lines = ["  ".join([*map(str.ljust, row[:5], widths), row[5]]) for row in table]
         failures = dict.fromkeys(f"  {f}" for d in self.decisions for f in d.failures)
-        return "\n".join([*lines, *(["constraints that failed", *failures] if failures else [])])
+        return "\n".join([*head, *lines, *(["constraints that failed", *failures] if failures else [])])
 
 
 def _row(like: list[Decision]) -> tuple[str, str, str, str, str, str]:
@@ -67,7 +72,7 @@ def _row(like: list[Decision]) -> tuple[str, str, str, str, str, str]:
     seconds = [d.seconds for d in like if d.seconds is not None]
     return ((ops[0] if len(ops) == 1 else "ops") + (f" x{len(like)}" if len(like) > 1 else ""),
             layers[0] if len(layers) == 1 else f"{len(layers)} layers", first.candidate, first.verdict,
-            _duration(sum(seconds)) if seconds else "-", first.reason)
+            duration(sum(seconds)) if seconds else "-", first.reason)
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,10 @@ class SelectImplementation(Pass):
             raise PassError("select-implementation needs the registry of implementations in its context; "
                             "use rnngraph.compile, or PassContext(registry=backends.default_registry())")
         known = context.artifacts.get("selection")
-        selection = Selection(list(known.decisions) if isinstance(known, Selection) else [])
         dims = expected_dims(graph, context.dims)
-        choices = {op: _choose(op, context, dims) for op in graph.block.body
+        selection = Selection(list(known.decisions), known.target, known.placement) if isinstance(known, Selection) \
+            else Selection([], *placed(graph, context, dims))
+        choices = {op: _choose(op, context, selection.target, dims) for op in graph.block.body
                    if not op.impl and op.opdef is not CONST and (op.opdef is RNN or not self.fused_only)}
         for run in _islands(choices):
             _join(run, choices)
@@ -121,16 +127,40 @@ class _Choice:
         if self.settled:
             return self.settled + ("run there" if candidate is self.best else f"{self.backend} runs")
         if candidate is self.best:
-            return "the lowest estimate" if fit > 1 else "the only one whose constraints hold"
-        return f"{self.best.name} is estimated faster"
+            lowest = "the fastest when run" if candidate.measured else "the lowest estimate"
+            return lowest if fit > 1 else "the only one whose constraints hold"
+        return f"{self.best.name} {'was faster' if candidate.measured else 'is estimated faster'}"
 
 
-def _choose(op: Op, context: PassContext, dims: Dims) -> _Choice:
-    candidates: tuple[Any, ...] = context.registry.consider(op, context.target, dims)
-    best = min((c for c in candidates if c.seconds is not None), key=lambda c: c.seconds, default=None)
-    if best is None:
-        raise SelectionError(_none(op, context, candidates))
-    return _Choice(candidates, best)
+def _choose(op: Op, context: PassContext, target: str, dims: Dims) -> _Choice:
+    """The cheapest whose constraints hold and whose trial, where there is one, went well."""
+    candidates: list[Any] = list(context.registry.consider(op, target, dims))
+    tried: set[str] = set()
+    while True:
+        fit = [c for c in candidates if c.seconds is not None]
+        best = min(fit, key=_seconds, default=None)
+        if best is None:
+            raise SelectionError(_none(op, target, context, tuple(candidates)))
+        waiting = [c for c in (fit if context.options.get("autotune") else [best])
+                   if c.name not in tried and context.trial is not None and context.registry.to_try(c)]
+        if not waiting:
+            return _Choice(tuple(candidates), best)
+        assert context.trial is not None
+        candidate = min(waiting, key=_seconds)
+        tried.add(candidate.name)
+        candidates[candidates.index(candidate)] = _after(candidate, context.trial(op, candidate.name, dims))
+
+
+def _after(candidate: Any, trial: Tried) -> Any:
+    """The candidate as its trial leaves it."""
+    if trial.failure:
+        return replace(candidate, failures=(trial.failure,), seconds=None)
+    return replace(candidate, seconds=trial.seconds, measured=True) if trial.seconds is not None else candidate
+
+
+def _seconds(candidate: Any) -> float:
+    seconds: float = candidate.seconds
+    return seconds
 
 
 def _moves(choices: dict[Op, _Choice]) -> list[list[Op]]:
@@ -206,9 +236,9 @@ def _at_top(user: Op, op: Op) -> Op:
     return user
 
 
-def _none(op: Op, context: PassContext, candidates: tuple[Any, ...]) -> str:
+def _none(op: Op, target: str, context: PassContext, candidates: tuple[Any, ...]) -> str:
     where = f" (layer {op.layer!r})" if op.layer else ""
-    head = f"no implementation of {op.name}{where} for target {context.target}"
+    head = f"no implementation of {op.name}{where} for target {target}"
     if candidates:
         return head + ": " + "; ".join(f"{c.name}: {', '.join(c.failures)}" for c in candidates)
     unavailable = context.registry.unavailable.items()
@@ -228,10 +258,3 @@ def expected_dims(graph: Graph, known: Dims) -> Dims:
     usual = {s: DEFAULT_STEPS if s in steps else DEFAULT_SIZE for s in graph.symbols()}
     sizes = sizes_for(graph, usual, {s: n for s, n in known.items() if s in usual})
     return sizes | {d: max(1, evaluate(d, sizes)) for d in expressions(graph)}
-
-
-def _duration(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if seconds * scale >= 1:
-            return f"{seconds * scale:.3g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rnngraph import backends
 from rnngraph.backends.registry import TARGETS
 from rnngraph.data.packing import PackedSequence
-from rnngraph.errors import CompileError, InputError
+from rnngraph.errors import CompileError, ImplementationError, InputError
 from rnngraph.frontends.imported import ImportedModel, NeedsSize, NeedsValue, foreign_names, settling
 from rnngraph.frontends.load import Inputs, frontend_of, load
-from rnngraph.ir import Array, Graph, parse
+from rnngraph.ir import RNN, Array, Graph, parse
 from rnngraph.ir import verify as check
 from rnngraph.nn import Input, Layer
 from rnngraph.nn.context import Options as TraceOptions
 from rnngraph.nn.trace import NoRecurrence, traced
+from rnngraph.passes import PIPELINES
 from rnngraph.passes import pipeline as read_pipeline
 from rnngraph.report import KernelReport, Report
 from rnngraph.report.dump import read
@@ -33,17 +35,22 @@ from rnngraph.runtime.program import Program
 from rnngraph.runtime.segments import Segment, segment
 from rnngraph.runtime.specialized import Needs, SpecializedModel
 from rnngraph.runtime.streaming import streaming
+from rnngraph.trials import Trials
 
 PRECISIONS = ("f32", "tf32", "bf16")
 VERIFY = (None, "each", "numeric")
 MAX_THREADS = 1024
+# what is left to do for an rnn node, and for a scan, whose implementation is chosen
+EXPANDED = PIPELINES["default"].split("{fused-only=true},")[1]
+CHOSEN = EXPANDED[EXPANDED.index("select-implementation"):]
 
 
 def compile(model: object, inputs: Inputs = None, *, example_inputs: Any = None,
             example_kwargs: Mapping[str, Any] | None = None, params: Any = None, target: str = "auto",
             precision: str = "f32", pipeline: str | Pipeline = "default", threads: int | None = None,
             dims: Mapping[str, int] | None = None, verify: str | None = None, dump: str | Path | None = None,
-            seed: int = 0, training: bool = False) -> CompiledModel:
+            seed: int = 0, training: bool = False, autotune: bool = False, without: Sequence[str] = (),
+            ) -> CompiledModel:
     """Compile a model to something that runs on numpy arrays.
 
     model      a layer or function of `rnngraph.nn` (then ``inputs`` says what it is given), an `rnngraph.ir.Graph`,
@@ -54,7 +61,9 @@ def compile(model: object, inputs: Inputs = None, *, example_inputs: Any = None,
     example_inputs  arrays (or tensors) that the model could be called with, in order or in a dict by name: a PyTorch
                module is exported with them (``example_kwargs``: those for keywords, beside others in order), any
                other model is checked to take them
-    target     "cpu", "gpu", or "auto": for every op the cheapest implementation that this machine can run
+    target     "cpu", "gpu", or "auto": where the whole model is estimated to be faster, counting the way of its inputs
+               and outputs to a GPU and back; the cpu where there is no GPU. There every op gets the cheapest
+               implementation that this machine can run
     precision  what products may be computed in: "f32"; on a GPU also "tf32" or "bf16" (sums stay f32), where an
                implementation has it: explain() says which
     pipeline   a name in `rnngraph.passes.PIPELINES`, a line of text, or a Pipeline
@@ -64,6 +73,10 @@ def compile(model: object, inputs: Inputs = None, *, example_inputs: Any = None,
     verify     "each": check the IR after every pass; "numeric": also run it, and name a pass that changed the
                numbers
     dump       a folder to write the report into
+    autotune   on a GPU: measure the implementations of recurrences and take the fastest, not the lowest estimate;
+               what was measured is kept in a tuning file beside the compile cache
+    without    implementations that are not to be chosen, by name ("cupy.loop.bf16") or what names begin with
+               ("cupy.cudnn", "cupy")
     seed       for weights that the model has not got yet, and for dropout; ``training=True`` keeps dropout
 
     Raises TraceError, ParseError, ImportModelError, SelectionError (with every candidate and why not), CompileError,
@@ -77,7 +90,7 @@ def compile(model: object, inputs: Inputs = None, *, example_inputs: Any = None,
     (2, 4)
     """
     options = Options(target, precision, read_pipeline(pipeline) if isinstance(pipeline, str) else pipeline,
-                      threads, {} if dims is None else dims, verify, seed)
+                      threads, {} if dims is None else dims, verify, seed, autotune, without)
     source, given = _source(model, inputs, example_inputs, params, example_kwargs)
     names = foreign_names(source)
 
@@ -163,12 +176,17 @@ class Options:
     dims: Mapping[str, int] = field(default_factory=dict)
     verify: str | None = None
     seed: int = 0
+    autotune: bool = False
+    without: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         _choose("target", self.target, TARGETS)
         _choose("precision", self.precision, PRECISIONS)
         if self.target == "cpu" and self.precision != "f32":
             raise CompileError(f"precision {self.precision!r} is one of the gpu's; target cpu computes in f32")
+        if self.target == "cpu" and self.autotune:
+            raise CompileError("autotune=True measures the gpu's implementations; target cpu has none to measure")
+        _check_names(self.without)
         _choose("verify", self.verify, VERIFY)
         if not isinstance(self.pipeline, Pipeline):
             raise CompileError("pipeline must be a name of rnngraph.passes.PIPELINES, a line of text or a Pipeline, "
@@ -187,16 +205,35 @@ class Options:
 
 def build_program(traced: Graph, options: Options, started: float | None = None, *, packed: bool = False,
                   labels: Mapping[str, str] | None = None) -> Program:
-    """Run the pipeline on a copy of ``traced``, cut the result into segments, let their backends build them.
+    """Run the pipeline on a copy of ``traced``, cut the result into segments, let their backends build them. An
+    implementation that does not build for a layer is left out there, which the report says, and the next one taken.
 
     ``started`` is when the work on it began (`time.perf_counter`), if that was earlier. ``packed``: rows will be sorted
     by falling length. ``labels``: what callers call inputs, where that is not the graph's name.
     """
     started = time.perf_counter() if started is None else started
+    without: dict[str | tuple[str, str], str] = dict.fromkeys(options.without, "")
+    while True:
+        try:
+            program = _built(traced, options, without, packed=packed, labels=labels)
+        except ImplementationError as e:
+            if (e.impl, e.layer) in without:
+                raise
+            without[e.impl, e.layer] = f"{e.impl} did not build for layer {e.layer!r}, another was taken: {e}"
+            continue
+        program.report.notes += filter(None, without.values())
+        program.report.seconds = time.perf_counter() - started
+        return program
+
+
+def _built(traced: Graph, options: Options, without: Collection[str | tuple[str, str]], *, packed: bool,
+           labels: Mapping[str, str] | None) -> Program:
     graph = traced.clone()
-    registry = backends.default_registry(precision=options.precision)
+    registry = backends.default_registry(precision=options.precision, without=without)
     context = PassContext(options.target, registry, dict(options.dims),
-                          {"threads": options.threads, "precision": options.precision, "packed": packed})
+                          {"threads": options.threads, "precision": options.precision, "packed": packed,
+                           "autotune": options.autotune})
+    context.trial = Trials(registry, partial(_alone, options=options), measure=options.autotune)
     instruments: list[Instrument] = []
     if options.verify == "numeric":
         instruments.append(NumericCheck(traced, dict(options.dims), options.seed))
@@ -214,8 +251,13 @@ def build_program(traced: Graph, options: Options, started: float | None = None,
         kernels.append(backends.load(part.backend).build(graph, part, context))
         report.kernels.append(KernelReport(part.backend, _summary(part), time.perf_counter() - start,
                                            kernels[-1].artifacts))
-    report.seconds = time.perf_counter() - started
     return Program(graph, segments, kernels, report, InputPlan(traced, labels))
+
+
+def _alone(graph: Graph, target: str, *, options: Options) -> Program:
+    """A graph of one op whose implementation is chosen, for a trial of it."""
+    text = EXPANDED if graph.block.body[-1].opdef is RNN else CHOSEN
+    return build_program(graph, replace(options, target=target, pipeline=read_pipeline(text), verify=None))
 
 
 def _as_it_is(graph: Graph, variant: Variant) -> Graph:
@@ -254,6 +296,18 @@ def _summary(part: Segment) -> str:
     counts = Counter(op.impl if op.impl.endswith(f".{op.name}") else f"{op.name} as {op.impl}"
                      for op in part.ops)
     return ", ".join(name + (f" x{n}" if n > 1 else "") for name, n in counts.items())
+
+
+def _check_names(without: object) -> None:
+    """Names in ``without`` are those of implementations, or what they begin with."""
+    if isinstance(without, str) or not isinstance(without, Collection):
+        raise CompileError(f"without is a list of names of implementations, got {without!r}")
+    if not without:
+        return
+    names = [i.name for i in backends.default_registry().implementations]
+    for name in without:
+        if not any(known == name or known.startswith(f"{name}.") for known in names):
+            raise CompileError(f"without: no implementation is called {name!r}; there are {', '.join(sorted(names))}")
 
 
 def _whole(value: object, least: int) -> bool:

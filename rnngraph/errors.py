@@ -56,6 +56,15 @@ class CompileError(RnngraphError):
     """A backend could not turn its part of the graph into something runnable."""
 
 
+class ImplementationError(CompileError):
+    """One implementation did not build for a layer; another may."""
+
+    def __init__(self, message: str, impl: str, layer: str) -> None:
+        super().__init__(message)
+        self.impl = impl
+        self.layer = layer
+
+
 class InputError(RnngraphError, ValueError):
     """An array given to a compiled model does not fit: shape, dtype, lengths or name."""
 

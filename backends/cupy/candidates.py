@@ -109,10 +109,12 @@ def implementations() -> tuple[Implementation, ...]:
     """cuDNN for rnn nodes; loops and kernels of our own for what has phases; CuPy for every other op."""
     return (
         *cudnn_implementations(),
-        Implementation("cupy.rnn", "cupy", "gpu", frozenset({"rnn"}), (*ALWAYS, LANES_DTYPE, WEIGHTS), rnn_cost),
-        Implementation("cupy.scan", "cupy", "gpu", frozenset({"scan"}), (*ALWAYS, LANES_DTYPE, PHASES), steps_cost),
+        Implementation("cupy.rnn", "cupy", "gpu", frozenset({"rnn"}), (*ALWAYS, LANES_DTYPE, WEIGHTS), rnn_cost,
+                       tried=True),
+        Implementation("cupy.scan", "cupy", "gpu", frozenset({"scan"}), (*ALWAYS, LANES_DTYPE, PHASES), steps_cost,
+                       tried=True),
         Implementation("cupy.loop", "cupy", "gpu", frozenset({"scan"}), (*ALWAYS, LANES_DTYPE, PHASES, RESIDENT),
-                       loop_cost),
+                       loop_cost, tried=True),
         Implementation("cupy.rows", "cupy", "gpu", COMPUTE, (*ALWAYS, LANES_DTYPE, ROWS), op_cost),
         Implementation("cupy.view", "cupy", "gpu", MOVES, ALWAYS, no_cost),
         Implementation("cupy.op", "cupy", "gpu", ALONE, ALWAYS, alone_cost),

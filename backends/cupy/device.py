@@ -5,16 +5,16 @@ from __future__ import annotations
 import ctypes
 import glob
 import os
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from rnngraph.backends.cupy.caps import SHIM_CAPS
 from rnngraph.backends.cupy.machine import Device as Opened
 from rnngraph.backends.registry import Device
 
-SHIM, CUDA = "shim", "cuda"  # values of RNNGRAPH_GPU: the CPU stands in for a GPU; a real one is used untried
-UNTRIED = ("this version's kernels have been run on the stand-in for a GPU alone, on no real one; RNNGRAPH_GPU=cuda "
-           "uses them all the same, target='cpu' does without")
+SHIM, TRIED = "shim", "shim-tried"  # values of RNNGRAPH_GPU: the CPU stands in for a GPU; trials as on a real one
 
 _ATTRIBUTES = {"major": 75, "minor": 76, "sms": 16, "shared": 97}  # CUdevice_attribute values of cuda.h
 
@@ -25,20 +25,22 @@ def discover() -> Device:
 
     A machine without a driver costs one failed library lookup; CuPy itself is not imported.
     """
-    if os.environ.get("RNNGRAPH_GPU") == SHIM:
+    if stands_in():
         return Device("gpu", "the CPU standing in for a GPU (RNNGRAPH_GPU=shim)", True,
-                      frozenset({"gpu", "cupy", "kernels"}), {"cudnn": "the stand-in has no cuDNN"},
-                      {"sms": SHIM_CAPS.sms, "shared": SHIM_CAPS.shared})
-    found = _found()
-    if os.environ.get("RNNGRAPH_GPU") == CUDA:
-        missing = {name: why for name, why in found.missing.items() if name != "kernels"}
-        return Device("gpu", found.name, found.present, found.features | {"kernels"}, missing, found.limits)
-    return found
+                      frozenset({"gpu", "cupy"}), {"cudnn": "the stand-in has no cuDNN"},
+                      {"sms": SHIM_CAPS.sms, "shared": SHIM_CAPS.shared},
+                      unproven=os.environ["RNNGRAPH_GPU"] == TRIED)
+    return _found()
+
+
+def stands_in() -> bool:
+    """Whether the CPU stands in for a GPU."""
+    return os.environ.get("RNNGRAPH_GPU") in (SHIM, TRIED)
 
 
 def open_device() -> Opened:
     """What `discover` has found, ready to run."""
-    if os.environ.get("RNNGRAPH_GPU") == SHIM:
+    if stands_in():
         from rnngraph.backends.cupy.shim import ShimDevice
 
         return ShimDevice()
@@ -56,12 +58,21 @@ def _found() -> Device:
         features.add("cupy")
     else:
         missing["cupy"] = "CuPy is not installed; the extras gpu-cuda13 and gpu-cuda12 of rnngraph bring it"
-    missing["kernels"] = UNTRIED
     if _has_cudnn():
         features.add("cudnn")
     else:
         missing["cudnn"] = "libcudnn.so.9 was not found; the extras gpu-cuda12 and gpu-cuda13 bring it"
-    return Device("gpu", name if found else "none", bool(found), frozenset(features), missing, limits)
+    return Device("gpu", name if found else "none", bool(found), frozenset(features), missing, limits, _versions(),
+                  unproven=True)
+
+
+def _versions() -> dict[str, str]:
+    """Of what is installed under CuPy's names."""
+    found = dict[str, str]()
+    for name in ("cupy-cuda13x", "cupy-cuda12x", "cupy"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def first_gpu() -> tuple[str, set[str], dict[str, int]]:

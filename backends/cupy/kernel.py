@@ -10,10 +10,11 @@ from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, arranged
 from rnngraph.backends.cupy.codegen.stage import stage_source
 from rnngraph.backends.cupy.machine import Device, Module
 from rnngraph.backends.cupy.plan import Plan
-from rnngraph.errors import CompileError
+from rnngraph.errors import CompileError, ImplementationError
 from rnngraph.ir import Array, Dims, Value
 from rnngraph.phases.stages import Schedule
 
+ROWS_IMPL = "cupy.rows"
 MAX_SIZES = 16  # bindings of the symbols whose plans, with their memory, are kept
 
 
@@ -30,13 +31,18 @@ class GpuKernel:
                          for s in schedule.stages]
         for s, made in zip(schedule.stages, self.products, strict=True):
             if s.impl in PRODUCTS and made is None:
-                raise CompileError(f"cupy: layer {s.name!r}: the products of {s.impl} do not fit the "
-                                   f"{caps.shared >> 10} KiB of shared memory of a block of {caps.name}")
+                raise ImplementationError(f"cupy: layer {s.name!r}: the products of {s.impl} do not fit the "
+                                          f"{caps.shared >> 10} KiB of shared memory of a block of {caps.name}",
+                                          s.impl, s.name)
         self.sources = [stage_source(stage, made) for stage, made in zip(schedule.stages, self.products, strict=True)]
         built: dict[str, Module] = {}
-        for source in self.sources:
+        for stage, source in zip(schedule.stages, self.sources, strict=True):
             if source.text not in built:
-                built[source.text] = device.build(source)
+                try:
+                    built[source.text] = device.build(source)
+                except CompileError as e:
+                    raise ImplementationError(str(e), stage.impl or ROWS_IMPL,
+                                              stage.name if stage.is_scan else "") from e
         self.modules = [built[source.text] for source in self.sources]
         self.plans: OrderedDict[tuple[tuple[str, int], ...], list[Plan]] = OrderedDict()
         self.lock = threading.Lock()

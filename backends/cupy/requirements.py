@@ -25,8 +25,7 @@ def asked(precision: str) -> Constraint:
 
 GPU = Constraint("gpu", "an NVIDIA GPU with a driver must be present", lambda op, d: d.has("gpu"))
 CUPY = Constraint("cupy", "CuPy must be installed", lambda op, d: d.has("cupy"))
-KERNELS = Constraint("kernels", "kernels must have been run on such a GPU", lambda op, d: d.has("kernels"))
 WEIGHTS = Constraint("constant-weights", "weights are packed at compile time", _constant_weights)
-ALWAYS = (GPU, CUPY, KERNELS)
+ALWAYS = (GPU, CUPY)
 
-__all__ = ["ALWAYS", "CUPY", "GPU", "KERNELS", "WEIGHTS", "asked"]
+__all__ = ["ALWAYS", "CUPY", "GPU", "WEIGHTS", "asked"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from rnngraph.ir.builder import Builder
 from rnngraph.ir.core import Block, Graph, Op, Value
 
 
@@ -28,6 +31,28 @@ def clone_block(block: Block, mapping: dict[Value, Value]) -> Block:
 
 def clone_graph(graph: Graph) -> Graph:
     return Graph(graph.name, clone_block(graph.block, {}), dict(graph.longest))
+
+
+def alone(op: Op, keep: Callable[[Value], bool]) -> Graph:
+    """A graph of ``op`` alone: what it reads are inputs x0, x1, ..., but what ``keep`` holds for is copied with it."""
+    graph, mapping = Graph(op.name), dict[Value, Value]()
+
+    def bring(v: Value) -> None:
+        if v in mapping:
+            return
+        if v.op is None or not keep(v):
+            mapping[v] = graph.add_input(v.type, f"x{len(graph.inputs)}")
+            return
+        for operand in v.op.operands:
+            bring(operand)
+        graph.block.append(clone_op(v.op, mapping))
+
+    for v in (*op.operands, *(v for b in op.blocks for v in b.captures())):
+        bring(v)
+    new = clone_op(op, mapping)
+    graph.block.append(new)
+    Builder(graph.block).ret({f"y{i}": r for i, r in enumerate(new.results)})
+    return graph
 
 
 def inline_block(block: Block, args: dict[Value, Value], into: Block, at: int) -> list[Value]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
-from rnngraph.ir import Dims, Graph
+from rnngraph.ir import Dims, Graph, Op
 from rnngraph.rewrite.remarks import APPLIED, MISSED, NOTE, Miss, Remark
 
 
@@ -17,6 +17,16 @@ class Artifact(Protocol):
         """Readable lines; a dump prints them as comments behind the graph."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of running one implementation of one op: why it will not do ("" when it will), seconds of a call where
+    they were measured, and the error of its result relative to the scale."""
+
+    failure: str = ""
+    seconds: float | None = None
+    error: float | None = None
+
+
 @dataclass(slots=True)
 class PassContext:
     """What passes share in one compile.
@@ -25,6 +35,7 @@ class PassContext:
     registry   the implementations that select-implementation chooses from (see rnngraph.backends.registry)
     dims       sizes that the user expects for symbols; hints for cost models, never for semantics
     options    what the caller of compile() asked for (threads, precision, ...)
+    trial      runs an op alone by the implementation of a name; None where nothing is to be tried
     artifacts  results that are not IR, by name: "schedule", "memory", "selection"
     """
 
@@ -32,6 +43,7 @@ class PassContext:
     registry: Any = None
     dims: Dims = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    trial: Callable[[Op, str, Dims], Tried] | None = None
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
     current: str = ""  # the name of the running pass

@@ -20,7 +20,7 @@ RNN = """graph @g(%x: f32[T,B,3], %h: f32[1,B,2]{c0}{lengths}) {{
   return y = %y
 }}"""
 NO_GPU = Device("gpu", "none", False, missing={"gpu": "no driver", "cupy": "no CuPy", "cudnn": "no cuDNN"})
-GPU = Device("gpu", "H200", True, frozenset({"gpu", "cupy", "cudnn", "kernels", "sm_90"}))
+GPU = Device("gpu", "H200", True, frozenset({"gpu", "cupy", "cudnn", "sm_90"}))
 
 
 def rnn_graph(mode: str = "gru", *, attrs: str = "", lengths: bool = False) -> Graph:

@@ -65,7 +65,7 @@ def cudnn_implementations() -> tuple[Implementation, ...]:
         Implementation("cupy.cudnn", "cupy", "gpu", frozenset({"rnn"}),
                        (GPU, CUPY, CUDNN, CUDNN_DTYPE, CUDNN_RESET, CUDNN_PAD, CUDNN_DROPOUT, CUDNN_PROJECTION,
                         CUDNN_CALLS),
-                       cudnn_cost),
+                       cudnn_cost, tried=True),
     )
 
 
