@@ -28,7 +28,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "runtime": ("errors", "ir", "data", "report", "rewrite"),
     "report": ("errors", "ir", "rewrite"),
 }
-TOP = ("__init__", "__main__", "compiler", "export", "inspection", "trials", "cli", "demo")  # the face: may import everything
+TOP = ("__init__", "__main__", "compiler", "export", "inspection", "trials", "cli", "demo")  # the face: imports all
 
 
 def modules() -> list[Path]:

@@ -120,7 +120,7 @@ def test_cudnn_constraints(graph: Graph, failed: list[str]) -> None:
 def test_without_a_gpu_each_missing_thing_is_named() -> None:
     registry = Registry(backends.load("cupy").implementations(), devices={"gpu": lambda: NO_GPU})
     candidate, own = registry.consider(rnn_op(rnn_graph()), "auto", {"T": 10, "B": 1})
-    assert own.failures == (*candidate.failures[:2], "kernels: kernels must have been run on such a GPU")
+    assert own.failures == candidate.failures[:2]
     assert candidate.failures[:3] == (
         "gpu: an NVIDIA GPU with a driver must be present (no driver)",
         "cupy: CuPy must be installed (no CuPy)",
