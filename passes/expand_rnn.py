@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from rnngraph.ir import Builder, Graph, Op
 from rnngraph.ir import expand_rnn as expansion
+from rnngraph.phases.stages import is_call
 from rnngraph.rewrite import Pass, PassContext
 
 EXPANDING_BACKENDS = ("llvm", "cupy")  # they run an rnn node by running its scans
@@ -35,4 +36,4 @@ class ExpandRnn(Pass):
 
 
 def _expands(op: Op) -> bool:
-    return op.impl.split(".")[0] in EXPANDING_BACKENDS
+    return op.impl.split(".")[0] in EXPANDING_BACKENDS and not is_call(op)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import glob
 import os
 from contextlib import suppress
 from functools import cache
@@ -11,8 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from rnngraph.backends.cupy.caps import SHIM_CAPS
+from rnngraph.backends.cupy.cudnn import abi
 from rnngraph.backends.cupy.machine import Device as Opened
 from rnngraph.backends.registry import Device
+from rnngraph.errors import CompileError
 
 SHIM, TRIED = "shim", "shim-tried"  # values of RNNGRAPH_GPU: the CPU stands in for a GPU; trials as on a real one
 
@@ -27,7 +28,7 @@ def discover() -> Device:
     """
     if stands_in():
         return Device("gpu", "the CPU standing in for a GPU (RNNGRAPH_GPU=shim)", True,
-                      frozenset({"gpu", "cupy"}), {"cudnn": "the stand-in has no cuDNN"},
+                      frozenset({"gpu", "cupy", "cudnn"}), {},
                       {"sms": SHIM_CAPS.sms, "shared": SHIM_CAPS.shared},
                       unproven=os.environ["RNNGRAPH_GPU"] == TRIED)
     return _found()
@@ -58,17 +59,20 @@ def _found() -> Device:
         features.add("cupy")
     else:
         missing["cupy"] = "CuPy is not installed; the extras gpu-cuda13 and gpu-cuda12 of rnngraph bring it"
-    if _has_cudnn():
+    if abi.path() is not None:
         features.add("cudnn")
     else:
         missing["cudnn"] = "libcudnn.so.9 was not found; the extras gpu-cuda12 and gpu-cuda13 bring it"
-    return Device("gpu", name if found else "none", bool(found), frozenset(features), missing, limits, _versions(),
-                  unproven=True)
+    return Device("gpu", name if found else "none", bool(found), frozenset(features), missing, limits,
+                  _versions(cudnn={"gpu", "cudnn"} <= features), unproven=True)
 
 
-def _versions() -> dict[str, str]:
-    """Of what is installed under CuPy's names."""
+def _versions(*, cudnn: bool) -> dict[str, str]:
+    """Of what is installed under CuPy's names, and of cuDNN, which is loaded to ask it."""
     found = dict[str, str]()
+    if cudnn:
+        with suppress(OSError, CompileError):
+            found["cudnn"] = str(abi.library().cudnnGetVersion())
     for name in ("cupy-cuda13x", "cupy-cuda12x", "cupy"):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
@@ -95,17 +99,3 @@ def first_gpu() -> tuple[str, set[str], dict[str, int]]:
         numbers[attribute] = value.value
     arch = f"sm_{numbers.pop('major')}{numbers.pop('minor')}"
     return label.value.decode(errors="replace"), {"gpu", arch}, numbers
-
-
-def _has_cudnn() -> bool:
-    """In the wheel nvidia-cudnn-cu*, in CUDNN_PATH, or where the loader finds it."""
-    nvidia = find_spec("nvidia")
-    places = [os.path.join(p, "cudnn") for p in (nvidia.submodule_search_locations or ())] if nvidia else []
-    places += [p] if (p := os.environ.get("CUDNN_PATH")) else []
-    if any(glob.glob(os.path.join(glob.escape(p), "lib*", "libcudnn.so.9*")) for p in places):
-        return True
-    try:
-        ctypes.CDLL("libcudnn.so.9")
-    except OSError:
-        return False
-    return True

@@ -11,6 +11,8 @@ import numpy as np
 
 from rnngraph.backends.cupy.caps import DeviceCaps
 from rnngraph.backends.cupy.codegen.stage import Source
+from rnngraph.backends.cupy.cudnn.network import Network
+from rnngraph.backends.cupy.cudnn.setting import Arrays, Recurrent, Setting
 from rnngraph.backends.cupy.machine import Grid
 from rnngraph.backends.cupy.nvrtc import cubin
 from rnngraph.errors import CompileError, MissingExtraError
@@ -82,6 +84,9 @@ class CupyDevice:
                       self.address(right), f32, lanes, self.address(left), f32, left.strides[0] // 4,
                       beta.ctypes.data, self.address(out), f32, lanes, cublas.CUBLAS_COMPUTE_32F_PEDANTIC,
                       cublas.CUBLAS_GEMM_DEFAULT)
+
+    def rnn(self, setting: Setting, arrays: Arrays, weights: Array) -> Recurrent:
+        return Network(setting, arrays, weights, self, self.stream.ptr)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Runs it on this device's stream each time."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from rnngraph.backends.cupy.caps import DeviceCaps
 from rnngraph.backends.cupy.codegen.stage import Source
+from rnngraph.backends.cupy.cudnn.setting import Arrays, Recurrent, Setting
 from rnngraph.ir import Array
 
 Grid = tuple[int, int, int]
@@ -41,6 +42,10 @@ class Device(Protocol):
 
     def product(self, left: Array, right: Array, out: Array, *, add: bool) -> None:
         """out = left @ right, or out += ...: f32 matrices with lanes side by side and any row stride; never TF32."""
+
+    def rnn(self, setting: Setting, arrays: Arrays, weights: Array) -> Recurrent:
+        """cuDNN's network for a setting on memory of this device; weights as `WeightSpace` packs them, on the host.
+        CompileError for what cuDNN does not do."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """What does ``work`` again; the addresses in it stay."""

@@ -12,6 +12,8 @@ from functools import partial
 import numpy as np
 
 from rnngraph.backends.cupy.codegen.products import Products
+from rnngraph.backends.cupy.cudnn.run import CudnnRun
+from rnngraph.backends.cupy.cudnn.variants import VARIANTS
 from rnngraph.backends.cupy.loop_run import LoopRun
 from rnngraph.backends.cupy.machine import Device, Module
 from rnngraph.backends.cupy.stage_run import Action, StageRun
@@ -21,7 +23,8 @@ from rnngraph.phases.stages import Schedule, Stage
 
 
 class Plan:
-    """One call at a time."""
+    """One call at a time. ``on_host``: why its launches must be repeated by the host in each call, one sentence for
+    each of them that needs it; a device may record the others' as one graph."""
 
     def __init__(self, schedule: Schedule, modules: Sequence[Module], products: Sequence[Products | None],
                  inputs: Sequence[Value], outputs: Sequence[Value], device: Device, dims: Dims) -> None:
@@ -30,12 +33,19 @@ class Plan:
         self.interpreter = Interpreter(dims)
         self.inputs = [self.values.make(v) for v in inputs]
         self.actions: list[Action] = []
+        self.on_host: list[str] = []
+        self.calls: list[CudnnRun] = []
         remaining = iter(zip(modules, products, strict=True))
         for item in schedule.items:
             if isinstance(item, Stage):
                 module, loop = next(remaining)
                 made = LoopRun(item, module, self.values, loop) if loop else StageRun(item, module, self.values)
                 self.actions.append(made.run)
+            elif item.impl in VARIANTS:
+                call = CudnnRun(item, self.values)
+                self.calls.append(call)
+                self.actions.append(call.run)
+                self.on_host += [call.on_host] if call.on_host else []
             else:
                 self.op(item)
         self.outputs = [(self.values.get(v), v.type.dtype) for v in outputs]

@@ -23,6 +23,8 @@ import numpy as np
 
 from rnngraph.backends.cupy.caps import SHIM_CAPS
 from rnngraph.backends.cupy.codegen.stage import Source
+from rnngraph.backends.cupy.cudnn.model import ModelNetwork
+from rnngraph.backends.cupy.cudnn.setting import Arrays, Recurrent, Setting
 from rnngraph.backends.cupy.machine import Grid
 from rnngraph.backends.llvm.cache import default_cache
 from rnngraph.errors import CompileError
@@ -74,6 +76,9 @@ class ShimDevice:
             out += left @ right
         else:
             np.matmul(left, right, out=out)
+
+    def rnn(self, setting: Setting, arrays: Arrays, weights: Array) -> Recurrent:
+        return ModelNetwork(setting, arrays, weights)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         return work

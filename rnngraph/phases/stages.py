@@ -22,6 +22,7 @@ from rnngraph.phases.partition import Partition, partition
 VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const", "shift_rows", "windows", "iota",
                    "size"})
 ALONE = frozenset({"llvm.nest", "cupy.op"})  # implementations of ops that are no part of a stage
+CALLS = "cupy.cudnn."  # implementations of rnn nodes that a library runs whole
 JOINS = frozenset({"concat", "pad"})  # a buffer of its own, that others are copied or written into
 
 
@@ -155,7 +156,12 @@ def is_compute(op: Op) -> bool:
 
 def is_nest(op: Op) -> bool:
     """An op that is a nest of loops of its own: it was selected so, or nothing else runs it."""
-    return op.impl in ALONE or (not op.impl and op.name in NESTS and not is_compute(op))
+    return op.impl in ALONE or is_call(op) or (not op.impl and op.name in NESTS and not is_compute(op))
+
+
+def is_call(op: Op) -> bool:
+    """An rnn node that is one call of a library: it has no stages."""
+    return op.name == "rnn" and op.impl.startswith(CALLS)
 
 
 def rows_of(op: Op) -> tuple[Dim, ...]:

@@ -42,7 +42,8 @@ def test_a_node_becomes_its_scan() -> None:
 
 
 @pytest.mark.parametrize(("impl", "expands"), [
-    ("llvm.rnn", True), ("reference.rnn", False), ("cudnn.rnn", False), ("", False)])
+    ("llvm.rnn", True), ("cupy.rnn", True), ("cupy.cudnn.standard", False), ("reference.rnn", False),
+    ("cudnn.rnn", False), ("", False)])
 def test_selected_only(impl: str, expands: bool) -> None:
     before = BEFORE.replace("<layer = l>", f'<layer = l, impl = "{impl}">' if impl else "<layer = l>")
     assert_rewrites(before, "expand-rnn{selected-only=true}", AFTER if expands else None)

@@ -75,14 +75,39 @@ SIGNATURES: MappingProxyType[str, tuple[Any, ...]] = MappingProxyType({
 })
 
 
+@cache
 def path() -> str | None:
-    """Where libcudnn.so.9 is: in a wheel nvidia-cudnn-cu*, in CUDNN_PATH, or its bare name where the loader has it."""
+    """Where libcudnn.so.9 is: in CUDNN_PATH, where cuda.pathfinder (it comes with CuPy) finds it, in a wheel
+    nvidia-cudnn-cu*, or its bare name where the loader has it; None when it is nowhere."""
+    if found := _within([p] if (p := os.environ.get("CUDNN_PATH")) else []):
+        return found
+    if found := _by_pathfinder():
+        return found
     nvidia = find_spec("nvidia")
-    places = [os.path.join(p, "cudnn") for p in (nvidia.submodule_search_locations or ())] if nvidia else []
-    places += [p] if (p := os.environ.get("CUDNN_PATH")) else []
-    for place in places:
-        if found := sorted(glob.glob(os.path.join(glob.escape(place), "lib*", "libcudnn.so.9*"))):
+    wheels = [os.path.join(p, "cudnn") for p in (nvidia.submodule_search_locations or ())] if nvidia else []
+    return _within(wheels) or _by_loader()
+
+
+def _within(folders: list[str]) -> str | None:
+    for folder in folders:
+        if found := sorted(glob.glob(os.path.join(glob.escape(folder), "lib*", "libcudnn.so.9*"))):
             return found[0]
+    return None
+
+
+def _by_pathfinder() -> str | None:
+    try:
+        from cuda.pathfinder import load_nvidia_dynamic_lib
+    except ImportError:
+        return None
+    try:
+        found: str = load_nvidia_dynamic_lib("cudnn").abs_path
+    except Exception:  # its errors of a library that is not there have no common class in all its versions
+        return None
+    return found if os.path.basename(found).startswith("libcudnn.so.9") else None
+
+
+def _by_loader() -> str | None:
     try:
         ctypes.CDLL("libcudnn.so.9")
     except OSError:

@@ -1,72 +1,123 @@
-"""cuDNN's candidates for rnn nodes: its constraints as data, and its cost."""
+"""cuDNN's candidates for rnn nodes: a table of variants, constraints as data, costs as estimates."""
 
 from __future__ import annotations
 
-from rnngraph.backends.cupy.requirements import CUPY, GPU
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from rnngraph.backends.cupy.cudnn.variants import VARIANTS, Takes, Variant
+from rnngraph.backends.cupy.requirements import ALWAYS, WEIGHTS, asked
 from rnngraph.backends.registry import Constraint, Device, Implementation, Machine
-from rnngraph.ir import F16, F32, F64, Dims, Op, Rnn, RnnAttrs, resolve
+from rnngraph.ir import F16, F32, Dims, Op, Rnn, RnnAttrs, resolve
 
-CUDNN_DTYPES = (F32, F16, F64)
-
-
-def _dtypes(op: Op, device: Device) -> bool | str:
-    dtype = op.operands[0].type.dtype
-    return dtype in CUDNN_DTYPES or f"x is {dtype}"
+Holds = Callable[[RnnAttrs], bool | str]
 
 
-def _reset_after(op: Op, device: Device) -> bool | str:
-    a = op.attrs
-    assert isinstance(a, RnnAttrs)
-    return a.mode != "gru" or a.reset_after or "reset_after is false"
+def _attrs(holds: Holds) -> Callable[[Op, Device], bool | str]:
+    def check(op: Op, device: Device) -> bool | str:
+        return holds(Rnn(op).attrs)
+
+    return check
 
 
-def _pad(op: Op, device: Device) -> bool | str:
-    a = op.attrs
-    assert isinstance(a, RnnAttrs)
-    return not a.lengths or a.pad == "zero" or f"pad is {a.pad!r}"
+# --- what every algorithm asks -------------------------------------------------------------------------------------
 
 
-def _dropout(op: Op, device: Device) -> bool | str:
-    a = op.attrs
-    assert isinstance(a, RnnAttrs)
-    return a.dropout == 0 or f"dropout is {a.dropout:g}"
+def _sizes(op: Op, device: Device) -> bool | str:
+    features = Rnn(op).x.shape[2]
+    return (features != 0 and Rnn(op).attrs.hidden > 0) or f"x has {features} features"
 
 
-def _projection(op: Op, device: Device) -> bool | str:
-    a = op.attrs
-    assert isinstance(a, RnnAttrs)
-    return a.proj < a.hidden or f"h is projected from {a.hidden} features to {a.proj}"
+def _tensor_cores(op: Op, device: Device) -> bool | str:
+    """A device that names no architecture is the stand-in, which computes as those that have them."""
+    old = [f for f in device.features if f.startswith("sm_") and int(f[3:].rstrip("a")) < 80]
+    return f"it is {old[0]}" if old else True
 
 
 CUDNN = Constraint("cudnn", "the cuDNN 9 library must be installed", lambda op, d: d.has("cudnn"))
-CUDNN_CALLS = Constraint("calls", "this version of rnngraph does not call cuDNN yet; its own kernels run the node",
-                         lambda op, d: False)
-CUDNN_DTYPE = Constraint("dtype", "cuDNN computes f32, f16 and f64", _dtypes)
-CUDNN_RESET = Constraint("reset-after", "cuDNN's GRU multiplies the reset gate onto R h + bR, not onto h",
-                         _reset_after)
-CUDNN_PAD = Constraint("pad", "cuDNN writes zeros past a row's length, it does not repeat the last output",
-                       _pad)
-CUDNN_DROPOUT = Constraint("dropout", "cuDNN draws its own dropout masks, so the numbers would differ",
-                           _dropout)
-CUDNN_PROJECTION = Constraint("projection", "cuDNN projects h to fewer features than the LSTM's units", _projection)
+RESET = Constraint("reset-after", "cuDNN's GRU multiplies the reset gate onto R h + bR, not onto h",
+                   _attrs(lambda a: a.mode != "gru" or a.reset_after or "reset_after is false"))
+PAD = Constraint("pad", "cuDNN writes zeros past a row's length, it does not repeat the last output",
+                 _attrs(lambda a: not a.lengths or a.pad == "zero" or f"pad is {a.pad!r}"))
+NARROWER = Constraint("projection", "cuDNN projects h to fewer features than the LSTM's units",
+                      _attrs(lambda a: a.proj < a.hidden or f"h is projected from {a.hidden} features to {a.proj}"))
+SIZES = Constraint("sizes", "cuDNN takes at least one feature and one unit", _sizes)
+TENSOR_CORES = Constraint("tensor-cores", "tensor cores multiply TF32 and bf16 from sm_80 on", _tensor_cores)
+SHARED = (*ALWAYS, CUDNN, RESET, PAD, NARROWER, SIZES, WEIGHTS)
 
 
-def cudnn_cost(op: Op, dims: Dims, machine: Machine) -> float:
-    """One launch sequence for the whole node; layers and directions overlap as a wavefront."""
+# --- what one algorithm asks ---------------------------------------------------------------------------------------
+
+
+def _own(label: str, takes: Takes) -> list[Constraint]:
+    """The constraints of an algorithm; those that it has no limit for are left out."""
+    names = [str(d) for d in takes.dtypes]
+
+    def dtypes(op: Op, device: Device) -> bool | str:
+        dtype = Rnn(op).x.type.dtype
+        return dtype in takes.dtypes or f"x is {dtype}"
+
+    made = [Constraint("dtype", f"cuDNN's {label} takes {', '.join(names[:-1])} and {names[-1]}", dtypes)]
+    if not takes.projection:
+        made.append(Constraint("no-projection", f"cuDNN's {label} does no projection",
+                               _attrs(lambda a: a.proj == 0 or f"h is projected to {a.proj}")))
+    if not takes.lengths:
+        made.append(Constraint("same-lengths", f"cuDNN's {label} takes rows of one length",
+                               _attrs(lambda a: not a.lengths or "each row has its own")))
+    return made
+
+
+def _f32(op: Op, device: Device) -> bool | str:
+    dtype = Rnn(op).x.type.dtype
+    return dtype is F32 or f"x is {dtype}"
+
+
+def _precision(variant: Variant) -> list[Constraint]:
+    if variant.precision == "f32":
+        return []
+    return [asked(variant.precision), TENSOR_CORES,
+            Constraint("f32-node", "the precision is that of products of f32 nodes", _f32)]
+
+
+# --- costs: estimates until a trial has timed one -------------------------------------------------------------------
+
+SMALL_H = {"lstm": 192, "gru": 192, "rnn_tanh": 384, "rnn_relu": 384}  # up to here PyTorch takes small_h for inference
+STEP = {"standard": 1.5, "persist_static": 1.0, "persist_dynamic": 1.2, "small_h": 0.7}  # of a grid-wide barrier
+UNTRIED = 2.5  # a step of an algorithm where PyTorch does not take it
+RATE = {"f32": 1.0, "tf32": 4.0, "bf16": 8.0, "f16": 8.0, "f64": 0.5}  # of products, to f32's
+
+
+def _usual(label: str, op: Op, dims: Dims) -> bool:
+    """Whether PyTorch takes the algorithm for such a node (aten/src/ATen/native/cudnn/RNN.cpp, get_algo)."""
     node = Rnn(op)
-    steps = resolve(node.x.shape, dims)[0]
-    wavefront = steps + node.attrs.num_layers - 1
-    return machine.gpu.seconds(op.opdef.cost(op, dims), launches=4, steps=wavefront)
+    a = node.attrs
+    if label == "small_h":
+        return a.hidden <= SMALL_H[a.mode]
+    if label == "persist_static":
+        batch, features = resolve(node.x.shape, dims)[1:]
+        return (node.x.type.dtype is F16 and a.mode != "gru" and a.num_layers == 1 and len(a.reverses) == 1
+                and a.hidden <= 1024 and a.hidden % 128 == 0 and features % 128 == 0 and batch % 8 == 0
+                and batch <= 128)
+    return label == "standard"
+
+
+def cudnn_cost(variant: Variant, op: Op, dims: Dims, machine: Machine) -> float:
+    """The work at the precision's rate, and the steps; layers and directions overlap as a wavefront."""
+    node = Rnn(op)
+    dtype = node.x.type.dtype
+    steps = resolve(node.x.shape, dims)[0] + node.attrs.num_layers - 1
+    rates = replace(machine.gpu, flops=machine.gpu.flops * RATE[variant.precision if dtype is F32 else str(dtype)])
+    each = STEP[variant.label] if _usual(variant.label, op, dims) else UNTRIED
+    launches = 5 if variant.precision == "bf16" else 2  # to convert and back
+    return rates.seconds(op.opdef.cost(op, dims), launches=launches, steps=each * steps)
 
 
 def cudnn_implementations() -> tuple[Implementation, ...]:
-    """One for every algorithm."""
-    return (
-        Implementation("cupy.cudnn", "cupy", "gpu", frozenset({"rnn"}),
-                       (GPU, CUPY, CUDNN, CUDNN_DTYPE, CUDNN_RESET, CUDNN_PAD, CUDNN_DROPOUT, CUDNN_PROJECTION,
-                        CUDNN_CALLS),
-                       cudnn_cost, tried=True),
-    )
+    """One for every algorithm and precision."""
+    return tuple(Implementation(name, "cupy", "gpu", frozenset({"rnn"}),
+                                (*SHARED, *_own(v.label, v.takes), *_precision(v)), partial(cudnn_cost, v), tried=True)
+                 for name, v in VARIANTS.items())
 
 
 __all__ = ["cudnn_implementations"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
 
 from rnngraph.backends.cupy.cudnn.abi import (
     FORWARD_INFERENCE,
@@ -22,9 +23,9 @@ from rnngraph.backends.cupy.cudnn.abi import (
     call,
     ints,
 )
-from rnngraph.backends.cupy.cudnn.weight_space import WeightSpace
+from rnngraph.backends.cupy.cudnn.setting import Arrays, Setting
 from rnngraph.errors import CompileError
-from rnngraph.ir import BF16, F16, F32, F64, DType, RnnAttrs
+from rnngraph.ir import BF16, F16, F32, F64, Array, DType, RnnAttrs
 
 MODES = {"lstm": Mode.LSTM, "gru": Mode.GRU, "rnn_tanh": Mode.RNN_TANH, "rnn_relu": Mode.RNN_RELU}
 DTYPES = {F32: DataType.FLOAT, F64: DataType.DOUBLE, F16: DataType.HALF, BF16: DataType.BFLOAT16}
@@ -57,13 +58,14 @@ def describe(attrs: RnnAttrs, inputs: int, dtype: DType, algorithm: Algorithm, *
     return made
 
 
-def sequence(dtype: DType, steps: int, batch: int, features: int, lengths: tuple[int, ...]) -> Handle:
-    """The descriptor of [steps, batch, features], rows padded with zeros to their end."""
-    made = Handle("RNNDataDescriptor")
+def set_sequence(made: Handle, dtype: DType, steps: int, batch: int, features: int, lengths: tuple[int, ...], *,
+                 batch_major: bool = False) -> None:
+    """Make it the descriptor of [steps, batch, features], or [batch, steps, features], rows padded with zeros to their
+    end."""
     zero = (ctypes.c_double if dtype is F64 else ctypes.c_float)(0.0)
-    call("cudnnSetRNNDataDescriptor", made.pointer, DTYPES[dtype], DataLayout.SEQ_MAJOR_UNPACKED, steps, batch,
-         features, ints(*lengths), ctypes.byref(zero))
-    return made
+    layout = DataLayout.BATCH_MAJOR_UNPACKED if batch_major else DataLayout.SEQ_MAJOR_UNPACKED
+    call("cudnnSetRNNDataDescriptor", made.pointer, DTYPES[dtype], layout, steps, batch, features, ints(*lengths),
+         ctypes.byref(zero))
 
 
 def states(dtype: DType, count: int, batch: int, features: int) -> Handle:
@@ -74,64 +76,93 @@ def states(dtype: DType, count: int, batch: int, features: int) -> Handle:
     return made
 
 
-@dataclass(frozen=True, slots=True)
-class Buffers:
-    """Addresses on the device of a call: x, y, the states in and out (0: none), lengths as i32, weights."""
+class Memory(Protocol):
+    """What a network asks of the device that it runs on."""
 
-    x: int
-    y: int
-    h0: int
-    h_n: int
-    c0: int
-    c_n: int
-    lengths: int
-    weights: int
+    @property
+    def xp(self) -> Any:
+        """The namespace of its arrays."""
+
+    def address(self, array: Array) -> int:
+        """Of the first element."""
 
 
 class Network:
-    """A node for given sizes. ``room(bytes)`` gives device memory that lives as long as the network."""
+    """A setting on its memory. CudnnError, `not_supported`, for what the algorithm does not do; CompileError when this
+    version of cuDNN keeps a gate elsewhere than `WeightSpace` says."""
 
-    def __init__(self, space: WeightSpace, dtype: DType, algorithm: Algorithm, steps: int, batch: int,
-                 lengths: tuple[int, ...], stream: int, room: Callable[[int], int], *, tf32: bool = False) -> None:
-        a = space.attrs
-        self.space, self.dtype = space, dtype
+    def __init__(self, setting: Setting, arrays: Arrays, weights: Array, device: Memory, stream: int) -> None:
+        s, a = setting, setting.space.attrs
+        self.setting, self.arrays, self.device = setting, arrays, device
         self.handle = Handle("")
         call("cudnnSetStream", self.handle.pointer, stream)
-        self.rnn = describe(a, space.inputs, dtype, algorithm, tf32=tf32)
-        count, directions = space.pseudo_layers, len(a.reverses)
-        self.x = sequence(dtype, steps, batch, space.inputs, lengths)
-        self.y = sequence(dtype, steps, batch, a.features * directions, lengths)
-        self.h = states(dtype, count, batch, a.features)
-        self.c = states(dtype, count, batch, a.hidden)
-        if algorithm is Algorithm.PERSIST_DYNAMIC:
-            call("cudnnBuildRNNDynamic", self.handle.pointer, self.rnn.pointer, batch)
+        self.rnn = describe(a, s.space.inputs, s.dtype, s.algorithm, tf32=s.tf32)
+        self.x, self.y = Handle("RNNDataDescriptor"), Handle("RNNDataDescriptor")
+        self.full = (s.steps,) * s.batch
+        self.lengths = self.full
+        self.set_lengths(self.full)
+        count = s.space.pseudo_layers
+        self.h = states(s.dtype, count, s.batch, a.features)
+        self.c = states(s.dtype, count, s.batch, a.hidden)
+        if s.algorithm is Algorithm.PERSIST_DYNAMIC:
+            call("cudnnBuildRNNDynamic", self.handle.pointer, self.rnn.pointer, s.batch)
+        self.weights = self.upload(weights)
+        self.check(device.address(self.weights))
+        self.work: Array | None = None
+        self.work_bytes = self.workspace()
+        if self.work_bytes:
+            self.work = device.xp.empty(self.work_bytes, np.uint8)
+
+    def set_lengths(self, lengths: tuple[int, ...]) -> None:
+        """cuDNN reads lengths on the host, from the descriptors."""
+        s, a = self.setting, self.setting.space.attrs
+        features = a.features * len(a.reverses)
+        set_sequence(self.x, s.dtype, s.steps, s.batch, s.space.inputs, lengths, batch_major=s.batch_major)
+        set_sequence(self.y, s.dtype, s.steps, s.batch, features, lengths, batch_major=s.batch_major)
+        self.lengths = lengths
+
+    def workspace(self) -> int:
+        """The bytes that a call needs; rows that end early need no more."""
         work, reserve = ctypes.c_size_t(), ctypes.c_size_t()
         call("cudnnGetRNNTempSpaceSizes", self.handle.pointer, self.rnn.pointer, FORWARD_INFERENCE, self.x.pointer,
              ctypes.byref(work), ctypes.byref(reserve))
-        self.work_bytes, self.work = work.value, room(work.value) if work.value else 0
+        return work.value
+
+    def upload(self, weights: Array) -> Array:
+        """The weights in as much memory as cuDNN asks for."""
+        size = ctypes.c_size_t()
+        call("cudnnGetRNNWeightSpaceSize", self.handle.pointer, self.rnn.pointer, ctypes.byref(size))
+        if size.value < weights.nbytes:
+            raise CompileError(f"cudnn: expected at least {weights.nbytes} bytes of weights, got {size.value}")
+        out: Array = self.device.xp.zeros(size.value, np.uint8)
+        out[: weights.nbytes] = self.device.xp.asarray(weights.view(np.uint8))
+        return out
 
     def check(self, weights: int) -> None:
-        """CompileError when this version of cuDNN keeps a gate elsewhere than `WeightSpace` says."""
-        size, itemsize = ctypes.c_size_t(), self.dtype.itemsize
-        call("cudnnGetRNNWeightSpaceSize", self.handle.pointer, self.rnn.pointer, ctypes.byref(size))
-        if size.value < self.space.size * itemsize:
-            raise CompileError(f"cudnn: expected at least {self.space.size * itemsize} bytes of weights, got "
-                               f"{size.value}")
+        """Every address in the weight space against the formula."""
+        itemsize = self.setting.dtype.itemsize
         matrix, bias = Handle("TensorDescriptor"), Handle("TensorDescriptor")
-        for part in self.space.parts():
+        for part in self.setting.space.parts():
             at, bias_at = P(), P()
-            call("cudnnGetRNNWeightParams", self.handle.pointer, self.rnn.pointer, part.pseudo, size.value, weights,
-                 part.linear, matrix.pointer, ctypes.byref(at), bias.pointer, ctypes.byref(bias_at))
+            call("cudnnGetRNNWeightParams", self.handle.pointer, self.rnn.pointer, part.pseudo, self.weights.nbytes,
+                 weights, part.linear, matrix.pointer, ctypes.byref(at), bias.pointer, ctypes.byref(bias_at))
             _expect(part, "matrix", (at.value or 0) - weights, part.matrix * itemsize)
             if part.bias is not None:
                 _expect(part, "bias", (bias_at.value or 0) - weights, part.bias * itemsize)
 
-    def run(self, b: Buffers) -> None:
-        """Start the whole network on the stream."""
-        call("cudnnRNNForward", self.handle.pointer, self.rnn.pointer, FORWARD_INFERENCE, b.lengths, self.x.pointer,
-             b.x, self.y.pointer, b.y, self.h.pointer, b.h0, b.h_n, self.c.pointer, b.c0, b.c_n,
-             self.space.size * self.dtype.itemsize,
-             b.weights, self.work_bytes, self.work, 0, None)
+    def run(self, lengths: Sequence[int] | None) -> None:
+        """Start the whole network on the stream; nothing is allocated. cuDNN copies the lengths to the device itself
+        (from 8.9.1 on), so the argument for them is NULL."""
+        ends = self.full if lengths is None else tuple(lengths)
+        if ends != self.lengths:
+            self.set_lengths(ends)
+        a, at = self.arrays, self.address
+        call("cudnnRNNForward", self.handle.pointer, self.rnn.pointer, FORWARD_INFERENCE, None, self.x.pointer,
+             at(a.x), self.y.pointer, at(a.y), self.h.pointer, at(a.h0), at(a.h_n), self.c.pointer, at(a.c0), at(a.c_n),
+             self.weights.nbytes, at(self.weights), self.work_bytes, at(self.work), 0, None)
+
+    def address(self, array: Array | None) -> int | None:
+        return None if array is None else self.device.address(array)
 
 
 def _expect(part: Any, what: str, got: int, expected: int) -> None:
@@ -140,4 +171,4 @@ def _expect(part: Any, what: str, got: int, expected: int) -> None:
                            f"{got} of the weight space, expected {expected}; this version orders weights otherwise")
 
 
-__all__ = ["Buffers", "Handle", "Network", "describe", "sequence", "states"]
+__all__ = ["Handle", "Memory", "Network", "describe", "set_sequence", "states"]

@@ -3,7 +3,7 @@
 All matrices of all pseudo-layers come first (of each: the input's, the recurrent ones, the projection), then all
 biases (of each: the input's, the recurrent ones). A pseudo-layer is a layer, or with two directions
 ``2 * layer + direction``. A matrix is [outputs, inputs], rows first. Gates stand as in an ``rnn`` node: i f g o; r z n.
-cuDNN itself is asked for the addresses when a network is built (`Descriptors.check` in `network`), so that another
+cuDNN itself is asked for the addresses when a network is built (`Network.check` in `network`), so that another
 order in another version is an error, not a wrong number.
 """
 
@@ -74,13 +74,14 @@ class WeightSpace:
         """How many elements there are."""
         return self.matrices + self.pseudo_layers * 2 * self.attrs.gates * self.attrs.hidden
 
-    def pack(self, node: Rnn) -> Array:
-        """The weights of an ``rnn`` node, all constants, as one array."""
+    def pack(self, node: Rnn, first: int = 0) -> Array:
+        """The weights of an ``rnn`` node from its layer ``first`` on, all constants, as one array."""
         a, h = self.attrs, self.attrs.hidden
         out = np.zeros(self.size, node.x.type.dtype.numpy)
         directions = len(a.reverses)
         for part in self.parts():
-            w, r, bw, br, *p = (static_array(v) for v in node.weights(*divmod(part.pseudo, directions)))
+            layer, direction = divmod(part.pseudo, directions)
+            w, r, bw, br, *p = (static_array(v) for v in node.weights(first + layer, direction))
             matrix, vector = ((w, bw), (r, br), (p[0] if p else r, br))[part.linear // a.gates]
             gate = part.linear % a.gates
             lanes = slice(gate * h, (gate + 1) * h) if part.linear < 2 * a.gates else slice(None)
