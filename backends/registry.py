@@ -23,12 +23,19 @@ TARGETS = ("cpu", "gpu", "auto")
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What one engine sustains: flops/s, bytes/s, seconds to start a piece of work, seconds per scan step."""
+    """What one engine sustains: flops/s, bytes/s, seconds to start a piece of work, seconds per scan step.
+
+    Of a GPU also bytes/s from its last-level cache and how many bytes that holds, and bytes/s from the shared memories
+    of all blocks together.
+    """
 
     flops: float
     bytes: float
     launch: float
     step: float = 0.0
+    cached: float = 0.0
+    cache: int = 0
+    shared: float = 0.0
 
     def seconds(self, cost: Cost, *, launches: float = 1.0, steps: float = 0.0) -> float:
         """Time by the roofline: the slower of computing and moving, plus what starting the work costs."""
@@ -49,7 +56,7 @@ class Machine:
 
     python: Rates = Rates(flops=1e10, bytes=5e9, launch=4e-6, step=2e-6)
     cpu: Rates = Rates(flops=6e10, bytes=2e10, launch=5e-7, step=1e-7)
-    gpu: Rates = Rates(flops=2e13, bytes=1.5e12, launch=8e-6, step=3e-6)
+    gpu: Rates = Rates(flops=2e13, bytes=1.5e12, launch=8e-6, step=3e-6, cached=4e12, cache=40 << 20, shared=1e13)
     link: Rates = Rates(flops=float("inf"), bytes=2e10, launch=1e-5)
     source: str = "default"
 
@@ -62,7 +69,7 @@ class Device:
     present   whether there is such a device at all
     features  what is there, by name: "cupy", "cudnn", "sm_90", ...
     missing   what is not there, by name, each with why and how to get it
-    limits    what it holds, by name: of a GPU "sms" and bytes of "shared" memory of a block
+    limits    what it holds, by name: of a GPU "sms", bytes of "shared" memory of a block, bytes of its "l2" cache
     versions  of what runs it: "driver", "cupy", ...
     unproven  whether implementations are to be tried on it before they are chosen
     precision what the caller lets products be computed in: "f32", or something faster
@@ -211,7 +218,13 @@ class Registry:
         left_out = self._left_out(i.name, op.layer)
         failures = (left_out,) if left_out else tuple(
             f for c in (PLACED[i.target], *i.constraints) if (f := c.failure(op, device)) is not None)
-        return Candidate(i, failures, None if failures else i.cost(op, dims, self.machine))
+        return Candidate(i, failures, None if failures else i.cost(op, dims, self.machine_of(device)))
+
+    def machine_of(self, device: Device) -> Machine:
+        """The constants, with the cache that the device has."""
+        if "l2" not in device.limits:
+            return self.machine
+        return replace(self.machine, gpu=replace(self.machine.gpu, cache=device.limits["l2"]))
 
     def _left_out(self, name: str, layer: str) -> str:
         if (name, layer) in self.without or (name, "") in self.without:

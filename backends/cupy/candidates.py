@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, arranged, misfit
+from rnngraph.backends.cupy.costs import resident_cost, streamed_cost
 from rnngraph.backends.cupy.cudnn.candidates import cudnn_implementations
 from rnngraph.backends.cupy.requirements import ALWAYS, WEIGHTS
 from rnngraph.backends.registry import Constraint, Device, Implementation, Machine
@@ -67,6 +68,8 @@ def _rows(op: Op, device: Device) -> bool | str:
 LANES_DTYPE = Constraint("dtypes", "kernels compute in f32, bool and i32", _lanes)
 PHASES = Constraint("phases", "the step's body splits into phases over rows and lanes", _phases)
 RESIDENT = Constraint("resident", "a loop in one kernel keeps its weights in shared memory", _resident)
+STREAMED = Constraint("streamed", "a loop in one kernel has its left sides in shared memory",
+                      lambda op, d: _resident(op, d, "cupy.loop.streamed"))
 ROWS = Constraint("rows", "the op works row by row on the last axis", _rows)
 
 
@@ -78,12 +81,6 @@ def rnn_cost(op: Op, dims: Dims, machine: Machine) -> float:
     node = Rnn(op)
     steps = resolve(node.x.shape, dims)[0] * node.attrs.num_layers * len(node.attrs.reverses)
     return machine.gpu.seconds(op.opdef.cost(op, dims), steps=2.0 * steps)
-
-
-def loop_cost(op: Op, dims: Dims, machine: Machine) -> float:
-    """One kernel, whose blocks wait for each other in every step."""
-    (steps,) = resolve((Scan(op).attrs.steps,), dims)
-    return machine.gpu.seconds(op.opdef.cost(op, dims), steps=steps)
 
 
 def steps_cost(op: Op, dims: Dims, machine: Machine) -> float:
@@ -114,7 +111,9 @@ def implementations() -> tuple[Implementation, ...]:
         Implementation("cupy.scan", "cupy", "gpu", frozenset({"scan"}), (*ALWAYS, LANES_DTYPE, PHASES), steps_cost,
                        tried=True),
         Implementation("cupy.loop", "cupy", "gpu", frozenset({"scan"}), (*ALWAYS, LANES_DTYPE, PHASES, RESIDENT),
-                       loop_cost, tried=True),
+                       resident_cost, tried=True),
+        Implementation("cupy.loop.streamed", "cupy", "gpu", frozenset({"scan"}),
+                       (*ALWAYS, LANES_DTYPE, PHASES, STREAMED), streamed_cost, tried=True),
         Implementation("cupy.rows", "cupy", "gpu", COMPUTE, (*ALWAYS, LANES_DTYPE, ROWS), op_cost),
         Implementation("cupy.view", "cupy", "gpu", MOVES, ALWAYS, no_cost),
         Implementation("cupy.op", "cupy", "gpu", ALONE, ALWAYS, alone_cost),

@@ -17,7 +17,7 @@ from rnngraph.errors import CompileError
 
 SHIM, TRIED = "shim", "shim-tried"  # values of RNNGRAPH_GPU: the CPU stands in for a GPU; trials as on a real one
 
-_ATTRIBUTES = {"major": 75, "minor": 76, "sms": 16, "shared": 97}  # CUdevice_attribute values of cuda.h
+_ATTRIBUTES = {"major": 75, "minor": 76, "sms": 16, "shared": 97, "l2": 38}  # CUdevice_attribute values of cuda.h
 
 
 def discover() -> Device:
@@ -29,7 +29,7 @@ def discover() -> Device:
     if stands_in():
         return Device("gpu", "the CPU standing in for a GPU (RNNGRAPH_GPU=shim)", True,
                       frozenset({"gpu", "cupy", "cudnn"}), {},
-                      {"sms": SHIM_CAPS.sms, "shared": SHIM_CAPS.shared},
+                      {"sms": SHIM_CAPS.sms, "shared": SHIM_CAPS.shared, "l2": SHIM_CAPS.l2},
                       unproven=os.environ["RNNGRAPH_GPU"] == TRIED)
     return _found()
 

@@ -63,7 +63,8 @@ class CupyDevice:
         attributes, number = device.attributes, device.compute_capability
         self.caps = DeviceCaps(cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode(),
                                f"sm_{number}" + ("a" if number == "90" else ""), attributes["MultiProcessorCount"],
-                               attributes["MaxSharedMemoryPerBlockOptin"], attributes["MaxRegistersPerMultiprocessor"])
+                               attributes["MaxSharedMemoryPerBlockOptin"], attributes["L2CacheSize"],
+                               attributes["MaxRegistersPerMultiprocessor"])
 
     def build(self, source: Source) -> CupyModule:
         return CupyModule(cubin(source.text, self.caps.arch), self.stream)

@@ -12,12 +12,13 @@ from __future__ import annotations
 from rnngraph.backends.cupy.codegen.expressions import Expression
 from rnngraph.backends.cupy.codegen.phase import PhaseSource
 from rnngraph.backends.cupy.codegen.products import ROWS, Products, Resident
+from rnngraph.backends.cupy.codegen.streamed import Streamed
 from rnngraph.phases.instances import Instance, Leaf, Source
 from rnngraph.phases.stages import Stage
 
 THREADS = 256
 LOOP = "loop"  # the kernel's name
-PRODUCTS: dict[str, type[Products]] = {"cupy.loop": Resident}  # by implementation
+PRODUCTS: dict[str, type[Products]] = {"cupy.loop": Resident, "cupy.loop.streamed": Streamed}  # by implementation
 
 
 def misfit(stage: Stage) -> str:
@@ -81,9 +82,8 @@ def loop_text(stage: Stage, products: Products) -> str:
 
 def arranged(stage: Stage, impl: str, sms: int, shared: int) -> Products | None:
     """The products of a loop on a GPU whose blocks have ``shared`` bytes, at most one block on a multiprocessor; None
-    when they do not fit. As few blocks as have a lane for every warp, for a barrier of few is faster."""
-    widest = max(p.n for p in stage.partition.phases)
-    for blocks in (max(1, min(sms, widest // (THREADS // 32))), sms):
+    when they do not fit."""
+    for blocks in PRODUCTS[impl].grids(stage, sms):
         products = PRODUCTS[impl](stage, blocks)
         if products.bytes <= shared:
             return products

@@ -6,7 +6,7 @@ sum over k, `ROWS` rows at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from rnngraph.phases.partition import Group
 from rnngraph.phases.stages import Stage
 from rnngraph.phases.static import static_array
 
+WARPS = 8  # of a block
 ROWS = 8  # whose left sides stand in shared memory together
 Read = Callable[[Leaf, str], str]  # the text that reads a leaf's lane at ``row``, ``t`` and ``step``
 
@@ -30,6 +31,10 @@ class Products(Protocol):
     bytes: int
 
     def __init__(self, stage: Stage, blocks: int) -> None: ...
+
+    @staticmethod
+    def grids(stage: Stage, sms: int) -> Sequence[int]:
+        """The numbers of blocks to try on a GPU of ``sms`` multiprocessors, the best first."""
 
     def pack(self, group: Group) -> Array:
         """A group's weights as the kernel reads them from memory."""
@@ -69,6 +74,12 @@ class Resident:
         at += max((sum(len(g.parts) for g in p.groups) * ROWS * lanes
                    for p, lanes in zip(phases, self.lanes, strict=True)), default=0)
         self.bytes = 4 * at
+
+    @staticmethod
+    def grids(stage: Stage, sms: int) -> Sequence[int]:
+        """As few blocks as have a lane for every warp, for a barrier of few is faster; else all."""
+        widest = max(p.n for p in stage.partition.phases)
+        return max(1, min(sms, widest // WARPS)), sms
 
     def pack(self, group: Group) -> Array:
         """[lane][part][k]."""
@@ -144,4 +155,4 @@ def columns(group: Group, q: int) -> list[Array]:
     return found
 
 
-__all__ = ["ROWS", "Products", "Read", "Resident", "columns", "fetch"]
+__all__ = ["ROWS", "WARPS", "Products", "Read", "Resident", "columns", "fetch"]

@@ -5,6 +5,7 @@
 //                          of a launch in one address space)
 //   rg_grid_sync(...)      every thread of a cooperative launch waits for every other
 //   rg_mma_16816(...)      d += a b of a warp: bf16 [16, 16] by [16, 8], f32 sums
+//   rg_load4(p)            16 bytes that no kernel writes; ``p`` is aligned to them
 //   rg_bf16                storage of a bfloat16: its 16 bits
 //
 // and otherwise through __syncthreads, __syncwarp, __shfl_*_sync with full masks, atomicAdd, and C++.
@@ -48,7 +49,28 @@ RG_DEVICE void rg_mma_16816(float d[4], const rg_u32 a[4], const rg_u32 b[2]) {
 // Memory that another block has written during this launch: past L1, which is not coherent.
 RG_DEVICE float rg_load_fresh(const float* p) { return __ldcg(p); }
 
+// Weights: through L1.
+RG_DEVICE float4 rg_load4(const float* p) { return __ldg(reinterpret_cast<const float4*>(p)); }
+
 #endif  // RG_SHIM
+
+// The sums over a warp of N numbers of each thread, N a power of two up to 32: thread t gets the sum of v[t / (32 / N)].
+// Each exchange halves what a thread still adds up.
+template <int N> RG_DEVICE float rg_warp_sums(float (&v)[N]) {
+    int by = 16;
+#pragma unroll
+    for (int half = N / 2; half > 0; half >>= 1, by >>= 1) {
+        const bool high = threadIdx.x & by;
+#pragma unroll
+        for (int j = 0; j < half; j++) {
+            const float mine = high ? v[j + half] : v[j], other = high ? v[j] : v[j + half];
+            v[j] = mine + __shfl_xor_sync(0xFFFFFFFFu, other, by);
+        }
+    }
+#pragma unroll
+    for (; by > 0; by >>= 1) v[0] += __shfl_xor_sync(0xFFFFFFFFu, v[0], by);
+    return v[0];
+}
 
 RG_DEVICE float rg_from_bf16(rg_bf16 x) {
     union { rg_u32 bits; float value; } u;

@@ -105,6 +105,11 @@ template <class T> T __shfl_xor_sync(unsigned mask, T v, int by) { return shim::
 template <class T> T __shfl_down_sync(unsigned mask, T v, int by) { return shim::shuffle(mask, v, rg_shim_thread->lane + by); }
 template <class T> T atomicAdd(T* p, T v) { T old = *p; *p = old + v; return old; }
 
+struct alignas(16) float4 { float x, y, z, w; };
+inline float4 rg_load4(const float* p) {
+    if (reinterpret_cast<uintptr_t>(p) % 16) rg_shim_fail("a wide read that is not aligned");
+    return *reinterpret_cast<const float4*>(p);
+}
 inline float rg_load_fresh(const float* p) { return *p; }
 inline int __float_as_int(float x) { int i; memcpy(&i, &x, 4); return i; }
 inline float __int_as_float(int i) { float x; memcpy(&x, &i, 4); return x; }

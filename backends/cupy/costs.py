@@ -1,0 +1,63 @@
+"""What a loop in one kernel costs: its barriers, its arithmetic, and the weights that every step reads.
+
+    resident   weights once from memory, then from the blocks' shared memories
+    streamed   weights in every step: from the cache where they fit it and another step has brought them, else from
+               memory
+
+For more than `ROWS` rows a step reads them again. Sequences and states are read and written once.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from rnngraph.backends.cupy.codegen.products import ROWS
+from rnngraph.backends.registry import Machine
+from rnngraph.ir import Dims, Op, Scan, resolve
+from rnngraph.ir.opdef import traffic, value_bytes
+
+REACHED = 0.5  # of the GPU's flops by products of our own; cuBLAS has all
+
+
+def resident_cost(op: Op, dims: Dims, machine: Machine) -> float:
+    """Of the kernel that keeps its weights in shared memory."""
+    weights, steps, passes = _weights(op, dims), _steps(op, dims), _passes(op, dims)
+    return _fixed(op, dims, machine) + weights / machine.gpu.bytes + max(
+        steps * passes * weights / machine.gpu.shared, _arithmetic(op, dims, machine))
+
+
+def streamed_cost(op: Op, dims: Dims, machine: Machine) -> float:
+    """Of the kernel that reads its weights in every step."""
+    weights, reads = _weights(op, dims), _steps(op, dims) * _passes(op, dims)
+    rate = machine.gpu.cached if weights <= machine.gpu.cache else machine.gpu.bytes
+    return _fixed(op, dims, machine) + max(weights / machine.gpu.bytes + max(reads - 1, 0) * weights / rate,
+                                           _arithmetic(op, dims, machine))
+
+
+def _fixed(op: Op, dims: Dims, machine: Machine) -> float:
+    """A launch, a barrier in each step, sequences and states."""
+    return machine.gpu.launch + _steps(op, dims) * machine.gpu.step + traffic(op, dims) / machine.gpu.bytes
+
+
+def _arithmetic(op: Op, dims: Dims, machine: Machine) -> float:
+    return op.opdef.cost(op, dims).flops / (REACHED * machine.gpu.flops)
+
+
+def _steps(op: Op, dims: Dims) -> int:
+    return resolve((Scan(op).attrs.steps,), dims)[0]
+
+
+def _weights(op: Op, dims: Dims) -> float:
+    """Bytes of what the products of a step multiply by."""
+    found = {m.operands[1]: None for m in Scan(op).body.body if m.name == "matmul"}
+    return sum(value_bytes(v, dims) for v in found)
+
+
+def _passes(op: Op, dims: Dims) -> int:
+    """How often a step reads the weights."""
+    products = [m for m in Scan(op).body.body if m.name == "matmul"]
+    rows = max((prod(resolve(m.results[0].shape[:-1], dims)) for m in products), default=1)
+    return -(-rows // ROWS)
+
+
+__all__ = ["resident_cost", "streamed_cost"]
