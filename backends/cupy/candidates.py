@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, arranged, misfit
+from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, arranged, loop_bytes, misfit
 from rnngraph.backends.cupy.costs import resident_cost, streamed_cost
 from rnngraph.backends.cupy.cudnn.candidates import cudnn_implementations
 from rnngraph.backends.cupy.requirements import ALWAYS, WEIGHTS
@@ -53,7 +53,8 @@ def _resident(op: Op, device: Device, impl: str = "cupy.loop") -> bool | str:
     sms, shared = device.limits["sms"], device.limits["shared"]
     if arranged(stage, impl, sms, shared):
         return True
-    return f"a block of {sms} would need {PRODUCTS[impl](stage, sms).bytes >> 10} KiB, it has {shared >> 10}"
+    needed = loop_bytes(stage, PRODUCTS[impl](stage, sms))
+    return f"a block of {sms} would need {needed >> 10} KiB, it has {shared >> 10}"
 
 
 def _rows(op: Op, device: Device) -> bool | str:

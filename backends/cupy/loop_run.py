@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rnngraph.backends.cupy.codegen.arguments import weights_field
-from rnngraph.backends.cupy.codegen.persistent import LOOP, THREADS
+from rnngraph.backends.cupy.codegen.persistent import LOOP, THREADS, loop_bytes
 from rnngraph.backends.cupy.codegen.products import Products
 from rnngraph.backends.cupy.machine import Module
 from rnngraph.backends.cupy.stage_run import StageRun
@@ -22,6 +22,9 @@ class LoopRun(StageRun):
         self.arrivals = values.device.xp.zeros(1, np.int32)
         self.pointer = np.int64(values.device.address(self.arrivals))
 
+    def parts(self) -> int:
+        return self.products.blocks
+
     def bind_products(self) -> None:
         for p, phase in enumerate(self.stage.partition.phases):
             for g, group in enumerate(phase.groups):
@@ -33,7 +36,7 @@ class LoopRun(StageRun):
         self.arrivals[...] = 0
         if self.steps:
             self.module.launch(LOOP, (self.products.blocks, 1, 1), (THREADS, 1, 1), [self.args, self.pointer],
-                               self.products.bytes, cooperative=True)
+                               loop_bytes(self.stage, self.products), cooperative=True)
         for action in self.after:
             action()
 

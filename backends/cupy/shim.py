@@ -8,7 +8,6 @@ next process does not build them again.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import platform
 import shutil
 import subprocess
@@ -21,15 +20,16 @@ from typing import Any
 
 import numpy as np
 
+from rnngraph.backends.cache import ObjectCache, default_directory, digest_of
 from rnngraph.backends.cupy.caps import SHIM_CAPS
 from rnngraph.backends.cupy.codegen.stage import Source
 from rnngraph.backends.cupy.cudnn.model import ModelNetwork
 from rnngraph.backends.cupy.cudnn.setting import Arrays, Recurrent, Setting
 from rnngraph.backends.cupy.machine import Grid
-from rnngraph.backends.llvm.cache import default_cache
 from rnngraph.errors import CompileError
 from rnngraph.ir import Array
 
+LIMIT = 64 << 20  # bytes of libraries on disk
 HEADERS = Path(__file__).resolve().parent / "cuda"
 FLAGS = ("-std=c++17", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE", "-DRG_SHIM", "-x", "c++", "-fPIC", "-shared", "-s")
 _RUNNING = threading.Lock()  # the library of the fibers runs one launch at a time
@@ -103,19 +103,25 @@ def _fibers() -> ctypes.CDLL:
 def _loaded(text: str, flags: Sequence[str], mode: int = ctypes.DEFAULT_MODE) -> ctypes.CDLL:
     """The library of a file of C++: from the cache of compiled objects, or built now and kept there."""
     compiler, version = _compiler()
-    parts = (text, *flags, version, platform.machine(), *((HEADERS / h).read_text() for h in ("port.h", "shim.h")))
-    key = hashlib.sha256(repr(parts).encode()).hexdigest()
-    cached = default_cache().get(key)
+    headers = [(HEADERS / name).read_text() for name in ("port.h", "shim.h")]
+    key = digest_of(text, *headers, *flags, version, platform.machine())
+    kept = _kept(default_directory())
+    cached = kept.get(key)
     path = Path(tempfile.mkdtemp(dir=_folder().name)) / "kernels.so"  # never one that is loaded
     if cached is None:
         command = [compiler, *flags, f"-I{HEADERS}", "-", "-o", str(path)]
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
         if done.returncode:
             raise CompileError(f"cupy (shim): g++ refused a kernel:\n{done.stderr[:2000]}")
-        default_cache().put(key, path.read_bytes())
+        kept.put(key, path.read_bytes())
     else:
         path.write_bytes(cached)
     return ctypes.CDLL(str(path), mode)
+
+
+@cache
+def _kept(directory: Path | None) -> ObjectCache:
+    return ObjectCache(directory, LIMIT, ".so")
 
 
 @cache

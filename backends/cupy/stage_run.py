@@ -71,12 +71,16 @@ class StageRun:
             self.left[name] = self.own((self.rows, n))
             self.memory(field_of(name), self.left[name])
         for k in stage.partition.reductions.values():
-            self.memory(f"reduced{k}", self.own((self.rows,)))
+            self.memory(f"reduced{k}", self.own((self.parts(), self.rows)))
         self.bind_products()
         if stage.lengths is not None:
             self.lengths = self.own((self.rows,), np.int32)
             self.memory("lengths", self.lengths)
             self.before.append(self.set_lengths)
+
+    def parts(self) -> int:
+        """How many results a reduction has in memory."""
+        return 1
 
     def bind_products(self) -> None:
         """Sums and weights."""
@@ -99,7 +103,7 @@ class StageRun:
                 self.before.append(partial(_copy, copy, array))
                 array = copy
             self.strides(field, array, timed=timed, rows=True)
-            flat = array.reshape((array.shape[0], self.rows, -1) if timed else (self.rows, -1))
+            flat = array.reshape((*array.shape[:timed], self.rows, array.shape[-1]))
             if self.device.address(flat) != self.device.address(array):  # rows are not one stride apart: of no product
                 flat = array
             self.left[name] = flat
@@ -191,6 +195,8 @@ def _strides(array: Array, timed: bool) -> tuple[int, int, int] | None:
     """The strides in floats of time, of all row axes but the last as one, and of the last; None where the outer axes
     are no one stride apart, or lanes are not side by side."""
     lane = array.itemsize
+    if not array.size:
+        return 0, 0, 0
     if array.shape[-1] != 1 and array.strides[-1] != lane:
         return None
     rows = list(zip(array.shape[timed:-1], array.strides[timed:-1], strict=True))

@@ -20,8 +20,13 @@ IDENTITY = {"reduce_max": float("-inf"), "reduce_min": float("inf")}
 COMBINE = {"reduce_max": "rg_most", "reduce_min": "rg_least"}
 
 REDUCE = """
-RG_DEVICE float {name}(float x, float* shared) {{
+RG_DEVICE float rg_warp_{name}(float x) {{
     for (int by = 16; by > 0; by >>= 1) x = {both};
+    return x;
+}}
+
+RG_DEVICE float rg_block_{name}(float x, float* shared) {{
+    x = rg_warp_{name}(x);
     __syncthreads();
     if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
     __syncthreads();
@@ -36,11 +41,31 @@ RG_DEVICE float {name}(float x, float* shared) {{
 
 
 def reducers() -> str:
-    """The reductions of a block: every thread gets the result; the same bits every time."""
-    sums = REDUCE.format(name="rg_block_add", both="x + __shfl_xor_sync(0xFFFFFFFFu, x, by)", all="total + y")
-    others = [REDUCE.format(name=f"rg_block_{f[3:]}", both=f"{f}(x, __shfl_xor_sync(0xFFFFFFFFu, x, by))",
-                            all=f"{f}(total, y)") for f in COMBINE.values()]
+    """The reductions of a warp and of a block: every thread gets the result; the same bits every time."""
+    sums = REDUCE.format(name="add", both="x + __shfl_xor_sync(0xFFFFFFFFu, x, by)", all="total + y")
+    others = [REDUCE.format(name=f[3:], both=f"{f}(x, __shfl_xor_sync(0xFFFFFFFFu, x, by))", all=f"{f}(total, y)")
+              for f in COMBINE.values()]
     return sums + "".join(others)
+
+
+def identity(r: Instance) -> str:
+    """What a reduction starts from."""
+    return number(IDENTITY.get(r.op.name, 0.0), "float").text
+
+
+def combined(r: Instance, x: str, y: str) -> str:
+    """Two numbers of a reduction as one."""
+    return f"{COMBINE[r.op.name]}({x}, {y})" if r.op.name in COMBINE else f"{x} + {y}"
+
+
+def reducer(r: Instance) -> str:
+    """Which of `reducers`, without its prefix."""
+    return COMBINE[r.op.name][3:] if r.op.name in COMBINE else "add"
+
+
+def divided(r: Instance) -> str:
+    """What makes a sum a mean."""
+    return f" / {r.args[0].n}.0f" if r.op.name == "reduce_mean" else ""
 
 
 class PhaseSource:
@@ -86,7 +111,7 @@ class PhaseSource:
         if self.stage.lengths is not None:
             self.lines.append("bool active = t < a.lengths[row];")
         if self.stage.until:
-            old = f"{self.carry(self.stage.until, 0)}[row] == 0.0f"
+            old = f"{self.changing(f'{self.carry(self.stage.until, 0)}[row]')} == 0.0f"
             known = "active = active &&" if self.stage.lengths is not None else "bool active ="
             self.lines.append(f"{known} {old};")
 
@@ -120,8 +145,7 @@ class PhaseSource:
         for s, value in [(s, self._kept(s)) for s in self.phase.stores]:
             lines.append(f"{self.target(s)} = {value};")
         for k, r in enumerate(self.phase.reduces):
-            x = cast(self.names[r.args[0]], "float").text
-            lines.append(f"sum{k} = {COMBINE[r.op.name]}(sum{k}, {x});" if r.op.name in COMBINE else f"sum{k} += {x};")
+            lines.append(f"sum{k} = {combined(r, f'sum{k}', cast(self.names[r.args[0]], 'float').text)};")
         return lines
 
     def roots(self, lines: list[str]) -> None:
@@ -159,6 +183,10 @@ class PhaseSource:
     def read(self, leaf: Leaf, lane: str) -> str:
         """The element of a leaf at this row, step and ``lane``, as an expression."""
         return self.place(leaf, lane)
+
+    def changing(self, place: str) -> str:
+        """The read of a place that the launch writes, too."""
+        return place
 
     def reduced(self, i: Instance) -> str:
         """The result of a reduction that an earlier phase has made."""
@@ -200,26 +228,26 @@ class PhaseSource:
         if (self.stage.lengths is None and not self.stage.until) or s.dest in self.partition.temporaries:
             return value
         if s.dest in self.modes:
-            old = f"{self.carry(s.dest, 0)}[row * {self.widths[s.dest]}LL + lane + {s.pos}]"
-            return f"active ? {value} : {old}"
+            return f"active ? {value} : {self.before(s)}"
         if self.stage.pad == "repeat":
             return f"active ? {value} : step == 0 ? 0.0f : {self.target(s, 'before')}"
         return f"active ? {value} : 0.0f"
 
+    def before(self, s: Store) -> str:
+        """The old value of what a store to a carry writes."""
+        return f"{self.carry(s.dest, 0)}[row * {self.widths[s.dest]}LL + lane + {s.pos}]"
+
     # --- reductions -----------------------------------------------------------------------------------------------
 
     def _starts(self) -> list[str]:
-        return [f"float sum{k} = {number(IDENTITY.get(r.op.name, 0.0), 'float').text};"
-                for k, r in enumerate(self.phase.reduces)]
+        return [f"float sum{k} = {identity(r)};" for k, r in enumerate(self.phase.reduces)]
 
     def _ends(self) -> list[str]:
         lines = []
         for k, r in enumerate(self.phase.reduces):
-            block = f"rg_block_{COMBINE[r.op.name][3:] if r.op.name in COMBINE else 'add'}"
-            lines.append(f"sum{k} = {block}(sum{k}, shared);")
-            mean = f" / {r.args[0].n}.0f" if r.op.name == "reduce_mean" else ""
-            lines.append(f"if (threadIdx.x == 0) a.reduced{self.partition.reductions[r]}[row] = sum{k}{mean};")
+            lines.append(f"sum{k} = rg_block_{reducer(r)}(sum{k}, shared);")
+            lines.append(f"if (threadIdx.x == 0) a.reduced{self.partition.reductions[r]}[row] = sum{k}{divided(r)};")
         return lines
 
 
-__all__ = ["THREADS", "PhaseSource", "reducers"]
+__all__ = ["THREADS", "PhaseSource", "combined", "divided", "identity", "reducer", "reducers"]

@@ -8,7 +8,7 @@
 //   rg_load4(p)            16 bytes that no kernel writes; ``p`` is aligned to them
 //   rg_bf16                storage of a bfloat16: its 16 bits
 //
-// and otherwise through __syncthreads, __syncwarp, __shfl_*_sync with full masks, atomicAdd, and C++.
+// and otherwise through __syncthreads, __syncthreads_or, __syncwarp, __shfl_*_sync with full masks, atomicAdd, and C++.
 #pragma once
 
 #ifdef RG_SHIM

@@ -28,6 +28,7 @@ struct Warp {
 struct Block {
     Barrier barrier;
     unsigned threads = 0;
+    int any = 0;  // of what threads give a barrier
     std::vector<Warp> warps;
 };
 
@@ -58,7 +59,7 @@ static void yield() {
     if (!_setjmp(self()->at)) _longjmp(scheduler, 1);
 }
 
-enum Kind { SYNC_BLOCK = 1, SYNC_WARP, SHUFFLE, PRODUCT, SYNC_GRID };
+enum Kind { SYNC_BLOCK = 1, SYNC_WARP, SHUFFLE, PRODUCT, SYNC_GRID, SYNC_OR };
 
 // Wait until ``count`` threads are here.
 static void meet(Barrier& b, unsigned count, int kind) {
@@ -213,6 +214,18 @@ Thread* rg_shim_thread = nullptr;
 Extent rg_shim_extent;
 
 void rg_shim_sync_block() { meet(self()->block->barrier, self()->block->threads, SYNC_BLOCK); }
+
+int rg_shim_sync_or(int any) {
+    Block& b = *self()->block;
+    b.any |= any != 0;
+    meet(b.barrier, b.threads, SYNC_OR);
+    int out = b.any;
+    meet(b.barrier, b.threads, SYNC_OR);
+    b.any = 0;
+    meet(b.barrier, b.threads, SYNC_OR);
+    return out;
+}
+
 void rg_shim_sync_warp() { meet(self()->warp->barrier, self()->warp->threads, SYNC_WARP); }
 void rg_shim_sync_grid() { meet(launch->barrier, launch->threads, SYNC_GRID); }
 

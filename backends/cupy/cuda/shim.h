@@ -52,6 +52,7 @@ extern "C" {
 extern shim::Thread* rg_shim_thread;
 extern shim::Extent rg_shim_extent;
 void rg_shim_sync_block();
+int rg_shim_sync_or(int any);
 void rg_shim_sync_warp();
 void rg_shim_sync_grid();
 uint64_t rg_shim_shuffle(uint64_t mine, int from);
@@ -80,6 +81,7 @@ int abs(int);
 }
 
 inline void __syncthreads() { rg_shim_sync_block(); }
+inline int __syncthreads_or(int any) { return rg_shim_sync_or(any); }
 inline void __syncwarp(unsigned = 0xFFFFFFFFu) { rg_shim_sync_warp(); }
 inline void __threadfence() {}
 inline void rg_grid_sync(rg_u32*, rg_u32) { rg_shim_sync_grid(); }
