@@ -30,10 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
     """The exit code."""
     options = _parser().parse_args(arguments)
     make_importable(options.wheel)
-    os.environ["RNNGRAPH_GPU"] = "shim" if options.shim else "cuda"
+    os.environ.pop("RNNGRAPH_GPU", None)
+    if options.shim:
+        os.environ["RNNGRAPH_GPU"] = "shim"
     if options.child:
         done = set(json.loads(options.done))
-        setting = Setting(options.shim, options.full, options.until)
+        setting = Setting(options.shim, options.full, options.until, options.case)
         return run_child(SECTIONS[options.child], setting, done)
     out = options.out or Path(os.environ.get("OUT") or ROOT / "benchmarks" / "results")
     out.mkdir(parents=True, exist_ok=True)
@@ -46,7 +48,7 @@ def _check(options: argparse.Namespace, out: Path) -> int:
     log = out / "gpu_check.log"
     log.write_text("")
     handed = [*(["--shim"] if options.shim else []), *(["--full"] if options.full else []),
-              *(f"--wheel={w}" for w in options.wheel)]
+              *(f"--wheel={w}" for w in options.wheel), f"--case={options.case}"]
     for name in names:
         section = SECTIONS[name]
         share = section.seconds * options.minutes / 10
@@ -80,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shim", action="store_true")
     parser.add_argument("--full", action="store_true", help="more sizes, for longer --minutes")
     parser.add_argument("--wheel", type=Path, action="append", default=[])
+    parser.add_argument("--case", default="", help="only the cases whose names hold this text")
     for name in ("--child", "--done"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)

@@ -24,7 +24,7 @@ def run_child(section: Section, setting: Setting, done: Collection[str]) -> int:
     with os.fdopen(os.dup(1), "w", buffering=1) as events:
         os.dup2(2, 1)
         for case in section.cases(setting):
-            if case.name in done:
+            if case.name in done or setting.only not in case.name:
                 continue
             if setting.late:
                 _send(events, left=case.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -37,15 +38,25 @@ def _kept(i: Implementation, path: str, whole: bool) -> bool:
     return not i.ops & RECURRENT or (i.name == EXPANDED and not whole)
 
 
+class NotUsed(Exception):
+    """A model has nothing that a candidate could do."""
+
+
+class DidNotBuild(Exception):
+    """A candidate was chosen and did not build."""
+
+
 @contextmanager
 def only(path: str) -> Iterator[None]:
-    """Within it, compile() knows ``path`` alone for recurrences; cuDNN's candidates take an rnn node whole."""
+    """Within it, compile() knows ``path`` alone for recurrences, and takes it untried."""
     original = backends.default_registry
 
-    def filtered(machine: Machine | None = None, precision: str = "f32", **more: Any) -> Registry:
-        registry = original(machine, precision, **more)
+    def filtered(machine: Machine | None = None, precision: str = "f32", without: Any = ()) -> Registry:
+        if isinstance(without, dict) and (failed := [why for why in without.values() if why]):
+            raise DidNotBuild(failed[-1])
+        registry = original(machine, precision, without)
         (found,) = (i for i in registry.implementations if i.name == path)
-        registry.implementations = tuple(i for i in registry.implementations
+        registry.implementations = tuple(replace(i, tried=False) for i in registry.implementations
                                          if _kept(i, path, whole="rnn" in found.ops))
         return registry
 
@@ -54,7 +65,8 @@ def only(path: str) -> Iterator[None]:
 
 
 def compiled(path: str, layer: Layer, given: Input) -> Any:
-    """The model; SelectionError where the candidate does not take it, `NotUsed` where there is no recurrence for it."""
+    """The model. SelectionError where the candidate does not take it, NotUsed where it has no recurrence for it,
+    DidNotBuild."""
     with only(path):
         model = rg.compile(layer, given, target="gpu", precision=precision_of(path))
     if path not in {op.impl for op in model.program.graph.block.body}:
@@ -62,8 +74,4 @@ def compiled(path: str, layer: Layer, given: Input) -> Any:
     return model
 
 
-class NotUsed(Exception):
-    """See `compiled`."""
-
-
-__all__ = ["NotUsed", "compiled", "only", "paths", "precision_of"]
+__all__ = ["DidNotBuild", "NotUsed", "compiled", "only", "paths", "precision_of"]

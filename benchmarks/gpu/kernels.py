@@ -76,7 +76,7 @@ def _absent(why: str) -> Iterator[Row]:
 
 def _kernels(case: str, layer: nn.Layer, path: str, caps: DeviceCaps, present: bool) -> Iterator[Row]:
     compiler = Compiler(caps)
-    described = Device("gpu", caps.name, True, frozenset({"gpu", "cupy", "kernels"}), {"cudnn": "not looked at"},
+    described = Device("gpu", caps.name, True, frozenset({"gpu", "cupy"}), {"cudnn": "not looked at"},
                        {"sms": caps.sms, "shared": caps.shared})
     try:
         with patch.multiple(devices, open_device=lambda: compiler, discover=lambda: described):

@@ -26,6 +26,7 @@ class Setting:
     shim: bool
     full: bool
     until: float
+    only: str = ""  # the text that names of cases hold
 
     @property
     def late(self) -> bool:
@@ -56,7 +57,13 @@ SECTIONS = {s.name: s for s in (
     Section("device", "what there is", "machine:cases", 30),
     Section("correctness", "largest error of each path, of the largest number of the float64 reference's output; "
             "outputs and workspace held NaN before the call", "correctness:cases", 200, checks=True, matrix="error"),
-    Section("kernels", "registers, spills, shared memory and blocks of the kernels", "kernels:cases", 60, checks=True),
+    Section("cudnn", "cuDNN's algorithms by themselves: largest error, weights where the formula says", "cudnn:cases", 40,
+            checks=True, matrix="error"),
+    Section("kernels", "registers, spills, shared memory and blocks of the kernels", "kernels:cases", 50, checks=True),
+    Section("barrier", "what a barrier of a whole grid takes", "barrier:cases", 15, checks=True),
+    Section("times", "microseconds of a call, arrays on the GPU", "times:cases", 240, matrix="us"),
+    Section("streams", "microseconds of a step, from the host to the host", "streams:cases", 40),
+    Section("sanitizer", "compute-sanitizer on small cases", "sanitizer:cases", 60, shim=False),
 )}
 
 

@@ -79,7 +79,7 @@ def _matrix(result: Result) -> str:
     paths = list(dict.fromkeys(r.path for r in result.rows))
     cells: dict[str, dict[str, str]] = {}
     for r in result.rows:
-        value = _text(r.numbers.get(result.matrix, ""))
+        value = _text(r.numbers.get(result.matrix, r.numbers.get("ratio", "")))
         text = {OK: value, INFO: value, FAIL: f"**FAIL** {value}".strip(), ABSENT: "-", LEFT: "left out"}[r.verdict]
         cells.setdefault(r.case, {})[r.path] = text
     return _table([("case", *paths), *((c, *(by.get(p, "") for p in paths)) for c, by in cells.items())])
