@@ -43,7 +43,7 @@ def _checked(case: str, model: Model, units: int, sizes: Sizes, path: str) -> Ro
     limit = TOLERANCES[precision_of(path)]
     poisoned = Poisoned(device.open_device())
     with patch.object(device, "open_device", lambda: poisoned):
-        made = compiled(path, model.make(units), given(model))
+        made = compiled(path, model.make(units), given(model), lengths=model.lengths)
         worst = max(_error(made, model, batch, steps, poisoned) for batch, steps in sizes)
     numbers = {"error": worst, "tolerance": limit, "poisoned": poisoned.floats}
     assert poisoned.floats, "no memory of the call was filled with NaN: the check has lost its way into the plan"

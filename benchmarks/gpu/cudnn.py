@@ -1,7 +1,7 @@
 """cuDNN itself, below the compiler: every algorithm, dtype and kind of network.
 
-A network that is made has compared each gate's address with the formula by which weights are packed. What it computes is
-compared with the equations in float64, on the numbers as they are stored.
+A network that is made has compared each gate's address with the formula by which weights are packed. What it computes
+is compared with the equations in float64, on the numbers as they are stored.
 """
 
 from __future__ import annotations

@@ -64,12 +64,13 @@ def only(path: str) -> Iterator[None]:
         yield
 
 
-def compiled(path: str, layer: Layer, given: Input) -> Any:
-    """The model. SelectionError where the candidate does not take it, NotUsed where it has no recurrence for it,
-    DidNotBuild."""
+def compiled(path: str, layer: Layer, given: Input, *, lengths: bool = False) -> Any:
+    """The model; with ``lengths`` to be called with them. SelectionError where the candidate does not take it, NotUsed
+    where it has no recurrence for it, DidNotBuild."""
     with only(path):
         model = rg.compile(layer, given, target="gpu", precision=precision_of(path))
-    if path not in {op.impl for op in model.program.graph.block.body}:
+        program = model.variant(lengths=True) if lengths else model.program
+    if path not in {op.impl for op in program.graph.block.body}:
         raise NotUsed(f"the model has nothing for {path}")
     return model
 

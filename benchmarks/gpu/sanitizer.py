@@ -1,4 +1,4 @@
-"""compute-sanitizer on small cases of the correctness section: accesses out of bounds, races in shared memory, barriers."""
+"""compute-sanitizer on small cases of the correctness section: accesses out of bounds, races, barriers."""
 
 from __future__ import annotations
 

@@ -57,8 +57,8 @@ SECTIONS = {s.name: s for s in (
     Section("device", "what there is", "machine:cases", 30),
     Section("correctness", "largest error of each path, of the largest number of the float64 reference's output; "
             "outputs and workspace held NaN before the call", "correctness:cases", 200, checks=True, matrix="error"),
-    Section("cudnn", "cuDNN's algorithms by themselves: largest error, weights where the formula says", "cudnn:cases", 40,
-            checks=True, matrix="error"),
+    Section("cudnn", "cuDNN's algorithms by themselves: largest error, weights where the formula says", "cudnn:cases",
+            40, checks=True, matrix="error"),
     Section("kernels", "registers, spills, shared memory and blocks of the kernels", "kernels:cases", 50, checks=True),
     Section("barrier", "what a barrier of a whole grid takes", "barrier:cases", 15, checks=True),
     Section("times", "microseconds of a call, arrays on the GPU", "times:cases", 240, matrix="us"),

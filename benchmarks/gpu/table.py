@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,11 +87,16 @@ def _matrix(result: Result) -> str:
 
 def _notes(rows: Sequence[Row]) -> str:
     """Rows with equal notes are one line."""
-    same: dict[tuple[str, str, str], list[str]] = {}
+    same: dict[tuple[str, str], list[Row]] = {}
     for r in rows:
-        same.setdefault((r.path, r.verdict, _short(r.note)), []).append(r.case)
-    return "\n".join(f"- {path or 'all'}: {verdict}: {note} ({', '.join(cases) if len(cases) < 4 else len(cases)})"
-                     for (path, verdict, note), cases in same.items())
+        same.setdefault((r.verdict, _short(r.note)), []).append(r)
+    return "\n".join(f"- {verdict}: {_few(r.path for r in like)}: {note} ({_few(r.case for r in like)})"
+                     for (verdict, note), like in same.items())
+
+
+def _few(names: Iterable[str]) -> str:
+    found = list(dict.fromkeys(n for n in names if n))
+    return ", ".join(found) if 0 < len(found) < 4 else f"{len(found) or 'all'} of them"
 
 
 def _table(lines: Sequence[tuple[str, ...]]) -> str:
