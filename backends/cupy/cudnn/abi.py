@@ -149,12 +149,16 @@ class CudnnError(CompileError):
         return STATUS_NOT_SUPPORTED <= self.status < STATUS_NOT_SUPPORTED + 1000
 
 
+def function(name: str) -> Any:
+    """One of the library's, typed."""
+    return getattr(library(), name)
+
+
 def call(name: str, *arguments: Any) -> None:
     """Call a function; CudnnError with cuDNN's own words when it fails."""
-    cudnn = library()
-    status = getattr(cudnn, name)(*arguments)
+    status = function(name)(*arguments)
     if status:
-        words = ctypes.create_string_buffer(512)
+        cudnn, words = library(), ctypes.create_string_buffer(512)
         cudnn.cudnnGetLastErrorString(words, len(words))
         text = cudnn.cudnnGetErrorString(status).decode()
         raise CudnnError(f"cudnn: {name}: {text} ({status}): {words.value.decode(errors='replace').strip()}", status)
@@ -166,4 +170,4 @@ def ints(*numbers: int) -> Any:
 
 
 __all__ = ["FORWARD_INFERENCE", "LINEAR_INPUT", "PADDED_IO", "SIGNATURES", "Algorithm", "BiasMode", "CudnnError",
-           "DataLayout", "DataType", "Direction", "MathType", "Mode", "call", "ints", "library", "path"]
+           "DataLayout", "DataType", "Direction", "MathType", "Mode", "call", "function", "ints", "library", "path"]

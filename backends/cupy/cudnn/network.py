@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import cache
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +23,7 @@ from rnngraph.backends.cupy.cudnn.abi import (
     Mode,
     P,
     call,
+    function,
     ints,
 )
 from rnngraph.backends.cupy.cudnn.setting import Arrays, Setting
@@ -33,17 +36,34 @@ MATH = {F64: DataType.DOUBLE}  # what sums are kept in; f32 for every other type
 
 
 class Handle:
-    """Owns one cuDNN object and destroys it with itself."""
+    """Owns one descriptor and destroys it with itself."""
 
     def __init__(self, kind: str) -> None:
-        self.kind = kind
         self.pointer = P()
+        self.destroy = function(f"cudnnDestroy{kind}")  # at exit it can no longer be looked for
         call(f"cudnnCreate{kind}", ctypes.byref(self.pointer))
 
     def __del__(self) -> None:
         if self.pointer:
-            call(f"cudnnDestroy{self.kind}", self.pointer)
+            self.destroy(self.pointer)
             self.pointer = P()
+
+
+class Session:
+    """cuDNN's context for a stream; ``lock``: what uses it takes turns. It lasts as long as the process: when that
+    ends, the driver may be gone before it."""
+
+    def __init__(self, stream: int) -> None:
+        self.pointer = P()
+        self.lock = Lock()
+        call("cudnnCreate", ctypes.byref(self.pointer))
+        call("cudnnSetStream", self.pointer, stream)
+
+
+@cache
+def session(stream: int) -> Session:
+    """The one of a stream, made once."""
+    return Session(stream)
 
 
 def describe(attrs: RnnAttrs, inputs: int, dtype: DType, algorithm: Algorithm, *, tf32: bool = False) -> Handle:
@@ -94,8 +114,7 @@ class Network:
     def __init__(self, setting: Setting, arrays: Arrays, weights: Array, device: Memory, stream: int) -> None:
         s, a = setting, setting.space.attrs
         self.setting, self.arrays, self.device = setting, arrays, device
-        self.handle = Handle("")
-        call("cudnnSetStream", self.handle.pointer, stream)
+        self.session = session(stream)
         self.rnn = describe(a, s.space.inputs, s.dtype, s.algorithm, tf32=s.tf32)
         self.x, self.y = Handle("RNNDataDescriptor"), Handle("RNNDataDescriptor")
         self.full = (s.steps,) * s.batch
@@ -104,14 +123,13 @@ class Network:
         count = s.space.pseudo_layers
         self.h = states(s.dtype, count, s.batch, a.features)
         self.c = states(s.dtype, count, s.batch, a.hidden)
-        if s.algorithm is Algorithm.PERSIST_DYNAMIC:
-            call("cudnnBuildRNNDynamic", self.handle.pointer, self.rnn.pointer, s.batch)
-        self.weights = self.upload(weights)
-        self.check(device.address(self.weights))
-        self.work: Array | None = None
-        self.work_bytes = self.workspace()
-        if self.work_bytes:
-            self.work = device.xp.empty(self.work_bytes, np.uint8)
+        with self.session.lock:
+            if s.algorithm is Algorithm.PERSIST_DYNAMIC:
+                call("cudnnBuildRNNDynamic", self.session.pointer, self.rnn.pointer, s.batch)
+            self.weights = self.upload(weights)
+            self.check(device.address(self.weights))
+            self.work_bytes = self.workspace()
+        self.work: Array | None = device.xp.empty(self.work_bytes, np.uint8) if self.work_bytes else None
 
     def set_lengths(self, lengths: tuple[int, ...]) -> None:
         """cuDNN reads lengths on the host, from the descriptors."""
@@ -124,14 +142,14 @@ class Network:
     def workspace(self) -> int:
         """The bytes that a call needs; rows that end early need no more."""
         work, reserve = ctypes.c_size_t(), ctypes.c_size_t()
-        call("cudnnGetRNNTempSpaceSizes", self.handle.pointer, self.rnn.pointer, FORWARD_INFERENCE, self.x.pointer,
+        call("cudnnGetRNNTempSpaceSizes", self.session.pointer, self.rnn.pointer, FORWARD_INFERENCE, self.x.pointer,
              ctypes.byref(work), ctypes.byref(reserve))
         return work.value
 
     def upload(self, weights: Array) -> Array:
         """The weights in as much memory as cuDNN asks for."""
         size = ctypes.c_size_t()
-        call("cudnnGetRNNWeightSpaceSize", self.handle.pointer, self.rnn.pointer, ctypes.byref(size))
+        call("cudnnGetRNNWeightSpaceSize", self.session.pointer, self.rnn.pointer, ctypes.byref(size))
         if size.value < weights.nbytes:
             raise CompileError(f"cudnn: expected at least {weights.nbytes} bytes of weights, got {size.value}")
         out: Array = self.device.xp.zeros(size.value, np.uint8)
@@ -144,7 +162,7 @@ class Network:
         matrix, bias = Handle("TensorDescriptor"), Handle("TensorDescriptor")
         for part in self.setting.space.parts():
             at, bias_at = P(), P()
-            call("cudnnGetRNNWeightParams", self.handle.pointer, self.rnn.pointer, part.pseudo, self.weights.nbytes,
+            call("cudnnGetRNNWeightParams", self.session.pointer, self.rnn.pointer, part.pseudo, self.weights.nbytes,
                  weights, part.linear, matrix.pointer, ctypes.byref(at), bias.pointer, ctypes.byref(bias_at))
             _expect(part, "matrix", (at.value or 0) - weights, part.matrix * itemsize)
             if part.bias is not None:
@@ -157,9 +175,10 @@ class Network:
         if ends != self.lengths:
             self.set_lengths(ends)
         a, at = self.arrays, self.address
-        call("cudnnRNNForward", self.handle.pointer, self.rnn.pointer, FORWARD_INFERENCE, None, self.x.pointer,
-             at(a.x), self.y.pointer, at(a.y), self.h.pointer, at(a.h0), at(a.h_n), self.c.pointer, at(a.c0), at(a.c_n),
-             self.weights.nbytes, at(self.weights), self.work_bytes, at(self.work), 0, None)
+        with self.session.lock:
+            call("cudnnRNNForward", self.session.pointer, self.rnn.pointer, FORWARD_INFERENCE, None, self.x.pointer,
+                 at(a.x), self.y.pointer, at(a.y), self.h.pointer, at(a.h0), at(a.h_n), self.c.pointer, at(a.c0),
+                 at(a.c_n), self.weights.nbytes, at(self.weights), self.work_bytes, at(self.work), 0, None)
 
     def address(self, array: Array | None) -> int | None:
         return None if array is None else self.device.address(array)

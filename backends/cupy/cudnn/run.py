@@ -16,10 +16,11 @@ import numpy as np
 
 from rnngraph.backends.cupy.cudnn.abi import Algorithm
 from rnngraph.backends.cupy.cudnn.bits import Bf16
-from rnngraph.backends.cupy.cudnn.setting import BITS, Arrays, Setting
+from rnngraph.backends.cupy.cudnn.setting import BITS, Arrays, Recurrent, Setting
 from rnngraph.backends.cupy.cudnn.variants import VARIANTS
 from rnngraph.backends.cupy.cudnn.weight_space import WeightSpace
 from rnngraph.backends.cupy.values import Values
+from rnngraph.errors import CompileError
 from rnngraph.ir import BF16, Array, Interpreter, Op, Rnn, make_op, resolve
 from rnngraph.ir.ops import RANDOM_MASK, RandomMaskAttrs
 from rnngraph.ir.scan import check_lengths
@@ -72,7 +73,7 @@ class CudnnRun:
             states = [(self.start(s[part], setting), self.end(e[part], setting))
                       for s, e in zip(starts, ends, strict=True)]
             arrays = Arrays(x, y, *(array for pair in states for array in pair))
-            self.work.append(self.device.rnn(setting, arrays, self.packed(setting.space, first)).run)
+            self.work.append(self.network(setting, arrays, first).run)
             if not last:
                 setting = self.setting(each, a.features * directions)
                 x = self.own(y.shape, setting)
@@ -83,6 +84,15 @@ class CudnnRun:
         attrs = replace(self.attrs, num_layers=layers, direction=direction, dropout=0.0, seeds=())
         return Setting(WeightSpace(attrs, inputs), self.storage, self.variant.takes.algorithm, self.steps, self.batch,
                        self.variant.precision == "tf32", batch_major)
+
+    def network(self, setting: Setting, arrays: Arrays, first: int) -> Recurrent:
+        """CompileError, with what to do, when cuDNN does not do it at these sizes."""
+        try:
+            return self.device.rnn(setting, arrays, self.packed(setting.space, first))
+        except CompileError as e:
+            impl = self.op.impl
+            raise CompileError(f"layer {self.op.layer!r}: {impl} does not run {self.steps} steps of {self.batch} rows "
+                               f"({e}); compile(without=[{impl!r}]) takes another implementation") from e
 
     def packed(self, space: WeightSpace, first: int) -> Array:
         weights = space.pack(self.node, first)

@@ -121,9 +121,9 @@ def test_sequences_come_back_as_they_were_described(dtype: DType, batch_major: b
 # --- what descriptors take: the support matrix, measured again --------------------------------------------------------
 
 
-def taken(attrs: RnnAttrs, dtype: DType, algorithm: Algorithm) -> bool:
+def taken(attrs: RnnAttrs, dtype: DType, algorithm: Algorithm, *, tf32: bool = False) -> bool:
     try:
-        describe(attrs, 32, dtype, algorithm)
+        describe(attrs, 32, dtype, algorithm, tf32=tf32)
     except CudnnError as e:
         if not e.not_supported:
             raise
@@ -139,6 +139,7 @@ def test_the_matrix_of_constraints_is_that_of_the_library(label: str, dtype: DTy
     takes = ALGORITHMS[label]
     for attrs in (RnnAttrs(mode, 64), RnnAttrs(mode, 64, 2, "bidirectional"), RnnAttrs(mode, 4099)):
         assert taken(attrs, dtype, takes.algorithm) == (dtype in takes.dtypes)
+        assert taken(attrs, dtype, takes.algorithm, tf32=True) == (dtype in takes.dtypes)
     if mode == "lstm":
         projects = dtype in takes.dtypes and takes.projection
         assert taken(RnnAttrs(mode, 64, proj=32), dtype, takes.algorithm) == projects

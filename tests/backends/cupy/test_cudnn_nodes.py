@@ -8,12 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rnngraph.backends.cupy.cudnn.abi import CudnnError
 from rnngraph.backends.cupy.cudnn.bits import Bf16
+from rnngraph.backends.cupy.cudnn.setting import Arrays, Recurrent, Setting
 from rnngraph.backends.cupy.cudnn.variants import VARIANTS
 from rnngraph.backends.cupy.cudnn.weight_space import Part, WeightSpace
 from rnngraph.backends.cupy.plan import Plan
-from rnngraph.errors import InputError
-from rnngraph.ir import BF16, F16, F32, F64, DType, RnnAttrs, evaluate
+from rnngraph.backends.cupy.shim import ShimDevice
+from rnngraph.errors import CompileError, InputError
+from rnngraph.ir import BF16, F16, F32, F64, Array, DType, RnnAttrs, evaluate
 from rnngraph.ir.opdef import round_bf16
 from tests.backends.cupy.rnn_nodes import call, cudnn_kernel, lengths_of, node_graph, node_of
 from tests.backends.llvm.native import error
@@ -76,6 +79,19 @@ def test_nothing_to_run(dims: dict[str, int], lengths: bool) -> None:
     got, want = call(graph, cudnn_kernel(graph, STANDARD), feeds), evaluate(graph, feeds)
     for name, array in want.items():
         np.testing.assert_array_equal(got[name], array)
+
+
+def test_what_cudnn_refuses_says_what_to_do() -> None:
+    class Refusing(ShimDevice):
+        def rnn(self, setting: Setting, arrays: Arrays, weights: Array) -> Recurrent:
+            raise CudnnError("cudnn: cudnnBuildRNNDynamic: CUDNN_STATUS_NOT_SUPPORTED (3000)", 3000)
+
+    graph = node_graph(RnnAttrs("gru", 5), 4)
+    kernel = cudnn_kernel(graph, "cupy.cudnn.small_h", Refusing())
+    words = (r"layer 'l': cupy\.cudnn\.small_h does not run 6 steps of 3 rows \(cudnn: .*NOT_SUPPORTED.*"
+             r"compile\(without=\['cupy\.cudnn\.small_h'\]\) takes another implementation")
+    with pytest.raises(CompileError, match=words):
+        call(graph, kernel, random_inputs(graph, {"T": 6, "B": 3}))
 
 
 # --- precisions ----------------------------------------------------------------------------------------------------
