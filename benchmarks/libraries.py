@@ -1,8 +1,9 @@
-"""The same network in rnngraph, PyTorch and ONNX Runtime: each a function from x [B, T, I] to y [B, T, D*H]."""
+"""The same network in rnngraph and its peers: each a function from x [B, T, I] to y [B, T, D*H]."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,70 @@ def _onnx_model(load: Workload, weights: list[list[Weights]]) -> bytes:
     return data
 
 
+def openvino_run(load: Workload, weights: list[list[Weights]], threads: int, precision: str = "f32") -> Run:
+    """The ONNX model in OpenVINO, for latency, on ``threads`` threads."""
+    import openvino as ov
+
+    core = ov.Core()
+    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1,
+               "INFERENCE_PRECISION_HINT": precision}
+    compiled = core.compile_model(core.read_model(_onnx_model(load, weights)), "CPU", options)
+    request = compiled.create_infer_request()
+
+    def run(x: Array) -> Array:
+        request.infer({0: x}, share_inputs=True)
+        out: Array = request.get_output_tensor(0).data
+        return out
+
+    return run
+
+
+def jax_run(load: Workload, weights: list[list[Weights]], threads: int) -> Run:
+    """lax.scan over the cell's equations, compiled by XLA for the CPU, which uses the threads that it finds."""
+    import jax
+    import jax.numpy as jnp
+
+    def step(w: Weights) -> Callable[..., Any]:
+        def lstm(carry: Any, gates: Any) -> Any:
+            h, c = carry
+            i, f, g, o = jnp.split(gates + h @ w.r.T, 4, axis=-1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h = jax.nn.sigmoid(o) * jnp.tanh(c)
+            return (h, c), h
+
+        def gru(carry: Any, gates: Any) -> Any:
+            (h,) = carry
+            r, z, n = jnp.split(gates, 3, axis=-1)
+            hr, hz, hn = jnp.split(h @ w.r.T + w.br, 3, axis=-1)
+            r, z = jax.nn.sigmoid(r + hr), jax.nn.sigmoid(z + hz)
+            h = (1 - z) * jnp.tanh(n + r * hn) + z * h
+            return (h,), h
+
+        return lstm if load.cell == "lstm" else gru
+
+    @jax.jit  # type: ignore[untyped-decorator, unused-ignore]
+    def network(x: Any) -> Any:
+        y = jnp.swapaxes(x, 0, 1)
+        for level in weights:
+            outputs = []
+            for d, w in enumerate(level):
+                bias = w.bw + w.br if load.cell == "lstm" else w.bw
+                zero = jnp.zeros((x.shape[0], load.hidden))
+                start = (zero, zero) if load.cell == "lstm" else (zero,)
+                outputs.append(jax.lax.scan(step(w), start, y @ w.w.T + bias, reverse=d == 1)[1])
+            y = jnp.concatenate(outputs, -1)
+        return jnp.swapaxes(y, 0, 1)
+
+    return lambda x: np.asarray(network(x))
+
+
 LIBRARIES: dict[str, Callable[[Workload, list[list[Weights]], int], Run]] = {
-    "rnngraph": rnngraph_run, "torch": torch_run, "onnxruntime": onnxruntime_run,
+    "rnngraph": rnngraph_run, "torch": torch_run, "onnxruntime": onnxruntime_run, "openvino": openvino_run,
+    "jax": jax_run,
 }
+OPTIONAL = ("openvino", "jax")  # compared with where they are installed
+
+
+def installed() -> list[str]:
+    """The libraries that can be run here, rnngraph first."""
+    return [n for n in LIBRARIES if n not in OPTIONAL or find_spec(n) is not None]
