@@ -65,6 +65,10 @@ class ImplementationError(CompileError):
         self.layer = layer
 
 
+class DeviceError(RnngraphError, RuntimeError):
+    """A GPU cannot be used, has run out of memory, or has failed in a call."""
+
+
 class InputError(RnngraphError, ValueError):
     """An array given to a compiled model does not fit: shape, dtype, lengths or name."""
 

@@ -1,101 +1,183 @@
-"""An NVIDIA GPU through CuPy: memory, cuBLAS in true f32, kernels as our own cubins, CUDA graphs."""
+"""An NVIDIA GPU through CuPy: memory, streams, kernels as our own cubins; cuBLAS in true f32, and CUDA graphs.
+
+All work is on one stream of the device's own. A call waits there for what CuPy's current stream has been given, and
+that stream waits for the call, so that arrays may be written just before and read just after it; results are allocated
+on the caller's stream, which alone decides when their memory is used again. The memory of plans belongs to the
+device's stream.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from rnngraph.backends.cupy.blas import WORKSPACE, Blas, library
 from rnngraph.backends.cupy.caps import DeviceCaps
 from rnngraph.backends.cupy.codegen.stage import Source
 from rnngraph.backends.cupy.cudnn.network import Network
 from rnngraph.backends.cupy.cudnn.setting import Arrays, Recurrent, Setting
+from rnngraph.backends.cupy.graphs import Captured
 from rnngraph.backends.cupy.machine import Grid
 from rnngraph.backends.cupy.nvrtc import cubin
-from rnngraph.errors import CompileError, MissingExtraError
+from rnngraph.backends.cupy.place import CupyPlace
+from rnngraph.errors import CompileError, DeviceError, MissingExtraError
 from rnngraph.ir import Array
+
+STATIC_SHARED = 48 << 10  # bytes of dynamic shared memory that a kernel has without asking
+NO_DRIVER = ("check that `nvidia-smi` lists the GPU and that its driver is new enough for CuPy's CUDA, or compile with "
+             "target='cpu'")
 
 
 class CupyModule:
     """A loaded cubin."""
 
-    def __init__(self, image: bytes, stream: Any) -> None:
-        from cupy.cuda.function import Module
-
-        self.module = Module()
+    def __init__(self, image: bytes, device: CupyDevice) -> None:
+        self.module = device.xp.cuda.function.Module()
         self.module.load(image)
-        self.stream = stream
-        self.kernels: dict[str, Any] = {}
+        self.device = device
+        self.functions: dict[str, Any] = {}
+        self.shared: dict[str, int] = {}
+        self.room: dict[tuple[str, int, int], int] = {}
 
     def launch(self, kernel: str, grid: Grid, block: Grid, args: Sequence[np.generic | Array], shared: int = 0, *,
                cooperative: bool = False) -> None:
         """CompileError when a cooperative grid does not fit: it would wait for blocks that cannot start."""
-        if kernel not in self.kernels:
-            self.kernels[kernel] = self.module.get_function(kernel)
-            self.kernels[kernel].max_dynamic_shared_size_bytes = max(shared, 48 << 10)
-        function = self.kernels[kernel]
+        function = self.functions.get(kernel)
+        if function is None:
+            function = self.functions[kernel] = self.module.get_function(kernel)
+        driver = self.device.xp.cuda.driver
+        if shared > self.shared.get(kernel, STATIC_SHARED):
+            driver.funcSetAttribute(function.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared)
+            self.shared[kernel] = shared
         if cooperative:
-            from cupy.cuda import Device, driver
-
-            each = driver.occupancyMaxActiveBlocksPerMultiprocessor(function.ptr, prod(block), shared)
-            room = each * Device().attributes["MultiProcessorCount"]
-            if room < prod(grid):
+            key = (kernel, prod(block), shared)
+            if key not in self.room:
+                each = driver.occupancyMaxActiveBlocksPerMultiprocessor(function.ptr, prod(block), shared)
+                self.room[key] = each * self.device.caps.sms
+            if self.room[key] < prod(grid):
                 raise CompileError(f"cupy: kernel {kernel} needs {prod(grid)} blocks at the same time, the GPU holds "
-                                   f"{room}")
-        function(grid, block, tuple(args), shared_mem=shared, stream=self.stream,
-                 enable_cooperative_groups=cooperative)
+                                   f"{self.room[key]}")
+        function(grid, block, tuple(args), shared, self.device.stream, cooperative)
 
 
 class CupyDevice:
-    """The current device of CuPy."""
+    """CuPy's current device when it is opened. Threads take turns to ask it for work."""
 
     def __init__(self) -> None:
         try:
             import cupy
         except ImportError as e:
-            raise MissingExtraError(f"the GPU backend needs CuPy (extra gpu-cuda13 or gpu-cuda12): {e}") from None
+            raise MissingExtraError("the GPU backend needs CuPy, which cannot be imported; the extras gpu-cuda13 and "
+                                    f"gpu-cuda12 of rnngraph bring it: {e}") from None
         self.xp: Any = cupy
-        self.stream = cupy.cuda.Stream(non_blocking=True)
-        device = cupy.cuda.Device()
-        attributes, number = device.attributes, device.compute_capability
-        self.caps = DeviceCaps(cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode(),
+        cuda = cupy.cuda
+        self.errors: tuple[type[Exception], ...] = (
+            cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError, cuda.memory.OutOfMemoryError)
+        try:
+            device = cuda.Device()
+            attributes, number = device.attributes, device.compute_capability
+            name = cuda.runtime.getDeviceProperties(device.id)["name"]
+            self.stream = cuda.Stream(non_blocking=True)
+            self.begun, self.ended = cuda.Event(disable_timing=True), cuda.Event(disable_timing=True)
+        except self.errors as e:
+            raise DeviceError(f"the GPU cannot be used: {e}; {NO_DRIVER}") from None
+        self.device = device
+        self.caps = DeviceCaps(name.decode() if isinstance(name, bytes) else name,
                                f"sm_{number}" + ("a" if number == "90" else ""), attributes["MultiProcessorCount"],
                                attributes["MaxSharedMemoryPerBlockOptin"], attributes["L2CacheSize"],
                                attributes["MaxRegistersPerMultiprocessor"])
+        self.lock = threading.RLock()
+        self.place = CupyPlace(cupy, device.id)
+        self._blas: Blas | None = None
 
     def build(self, source: Source) -> CupyModule:
-        return CupyModule(cubin(source.text, self.caps.arch), self.stream)
+        image = cubin(source.text, self.caps.arch)
+        with self.building():
+            return CupyModule(image, self)
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        with self.lock, self.device, self.stream, self._failing():
+            yield
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        with self.lock, self.device, self._failing():
+            caller = self.xp.cuda.get_current_stream()
+            self.stream.wait_event(caller.record(self.begun))
+            try:
+                with self.stream:
+                    yield
+            finally:
+                caller.wait_event(self.stream.record(self.ended))
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What CUDA's failures are to the user."""
+        try:
+            yield
+        except self.xp.cuda.memory.OutOfMemoryError as e:
+            raise DeviceError(f"cupy: the GPU's memory does not suffice: {e}; use a smaller batch or shorter "
+                              "sequences, or give memory back: cupy.get_default_memory_pool().free_all_blocks()") from e
+        except self.errors as e:
+            raise DeviceError(f"cupy: the GPU has failed: {e}; after an illegal address or a failed launch the process "
+                              "must be started anew. `compute-sanitizer python ...` shows the place; target='cpu' does "
+                              "without a GPU") from e
 
     def address(self, array: Array) -> int:
         return int(array.data.ptr)  # type: ignore[attr-defined]
 
-    def product(self, left: Array, right: Array, out: Array, *, add: bool) -> None:
-        """cuBLAS has columns first: out' = right' left'."""
-        from cupy.cuda import cublas, device
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        with self.lock, self.device, self._failing():
+            made: Array = self.xp.empty(shape, dtype)
+            return made
 
+    def copy(self, target: Array, source: Array) -> None:
+        if isinstance(source, np.ndarray):
+            given = np.ascontiguousarray(source, target.dtype).reshape(target.shape)
+            target.set(given, self.stream)  # type: ignore[attr-defined]
+        elif (source.dtype == target.dtype and source.shape == target.shape and source.flags.c_contiguous
+              and target.flags.c_contiguous):
+            target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
+        elif target.dtype == np.bool_ != source.dtype:
+            self.xp.not_equal(source, 0, out=target)
+        else:
+            target[...] = source
+
+    def fetch(self, array: Array) -> Array:
+        found: Array = array.get(stream=self.stream, blocking=False)  # type: ignore[attr-defined]
+        return found
+
+    def finish(self) -> None:
+        with self._failing():
+            self.ended.synchronize()
+
+    def clear(self, array: Array) -> None:
+        array.data.memset_async(0, array.nbytes, self.stream)  # type: ignore[attr-defined]
+
+    def product(self, left: Array, right: Array, out: Array, *, add: bool) -> None:
+        if self._blas is None:
+            self._blas = self._opened()
         (rows, k), lanes = left.shape, right.shape[1]
-        handle = device.get_cublas_handle()
-        cublas.setStream(handle, self.stream.ptr)
-        one, beta = np.ones((), np.float32), np.full((), float(add), np.float32)
-        f32 = 0  # CUDA_R_32F
-        cublas.gemmEx(handle, cublas.CUBLAS_OP_N, cublas.CUBLAS_OP_N, lanes, rows, k, one.ctypes.data,
-                      self.address(right), f32, lanes, self.address(left), f32, left.strides[0] // 4,
-                      beta.ctypes.data, self.address(out), f32, lanes, cublas.CUBLAS_COMPUTE_32F_PEDANTIC,
-                      cublas.CUBLAS_GEMM_DEFAULT)
+        self._blas.product(self.address(left), left.strides[0] // left.itemsize, self.address(right),
+                           self.address(out), (rows, k, lanes), add=add)
 
     def rnn(self, setting: Setting, arrays: Arrays, weights: Array) -> Recurrent:
         return Network(setting, arrays, weights, self, self.stream.ptr)
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Runs it on this device's stream each time."""
-        def again() -> None:
-            with self.stream:
-                work()
+    def _opened(self) -> Blas:
+        loaded = library(self.xp.cuda.runtime.runtimeGetVersion() // 1000)
+        self.workspace = self.xp.empty(WORKSPACE, np.uint8)
+        return Blas(loaded, self.stream.ptr, self.address(self.workspace))
 
-        return again
+    def record(self, work: Callable[[], None], launches: int) -> Captured:
+        return Captured(work, launches, self.stream, (*self.errors, RuntimeError))
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, arranged
 from rnngraph.backends.cupy.codegen.stage import stage_source
@@ -47,15 +48,27 @@ class GpuKernel:
         self.plans: OrderedDict[tuple[tuple[str, int], ...], list[Plan]] = OrderedDict()
         self.lock = threading.Lock()
 
+    @property
+    def place(self) -> Any:
+        """Where its arrays lie (`rnngraph.runtime.placed.Place`); None for the host's memory."""
+        return self.device.place
+
     def run(self, dims: Dims, inputs: Sequence[Array]) -> list[Array]:
-        """Arrays in the segment's input order to arrays in its output order."""
+        """Arrays of the host or the device in the segment's input order to arrays of the host in its output order."""
+        return self.call(dims, inputs, on_host=True)
+
+    def run_there(self, dims: Dims, inputs: Sequence[Array]) -> list[Array]:
+        """As `run`, to arrays of the device."""
+        return self.call(dims, inputs, on_host=False)
+
+    def call(self, dims: Dims, inputs: Sequence[Array], *, on_host: bool) -> list[Array]:
         key = tuple(sorted(dims.items()))
         with self.lock:
             free = self.plans.get(key)
             plan = free.pop() if free else None
         if plan is None:
             plan = Plan(self.schedule, self.modules, self.products, self.inputs, self.outputs, self.device, dims)
-        results = plan.run(inputs)
+        results = plan.run(inputs, on_host=on_host)
         with self.lock:
             self.plans.setdefault(key, []).append(plan)
             self.plans.move_to_end(key)
@@ -69,6 +82,10 @@ class GpuKernel:
         for k, (stage, source) in enumerate(zip(self.schedule.stages, self.sources, strict=True)):
             if source.text not in out.values():
                 out[f"{k}-{stage.name.replace('/', '.')}.cu"] = source.text
+        with self.lock:
+            plans = [(key, str(free[0])) for key, free in self.plans.items() if free]
+        if plans:
+            out["launches.txt"] = "".join(f"{dict(key)}\n{text}\n\n" for key, text in plans)
         return out
 
 

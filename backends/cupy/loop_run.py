@@ -33,7 +33,7 @@ class LoopRun(StageRun):
     def run(self) -> None:
         for action in self.before:
             action()
-        self.arrivals[...] = 0
+        self.device.clear(self.arrivals)
         if self.steps:
             self.module.launch(LOOP, (self.products.blocks, 1, 1), (THREADS, 1, 1), [self.args, self.pointer],
                                loop_bytes(self.stage, self.products), cooperative=True)

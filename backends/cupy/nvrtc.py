@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from rnngraph.backends.cache import cache_for, digest_of
 from rnngraph.backends.cupy.shim import HEADERS
 from rnngraph.errors import CompileError, MissingExtraError
 
+PORT = HEADERS / "port.h"
+SUFFIX = ".cubin"
 OPTIONS = ("-std=c++17", "--ptxas-options=-v", "-diag-suppress=177")  # 177: a helper that this kernel does not call
 
 
@@ -34,7 +38,7 @@ class Built:
 def build(text: str, arch: str) -> Built:
     """Compile for ``arch`` ("sm_90a"); CompileError with the compiler's words."""
     nvrtc = binding()
-    program = nvrtc.createProgram(text, "stage.cu", [(HEADERS / "port.h").read_bytes()], [b"port.h"])
+    program = nvrtc.createProgram(text, "stage.cu", [PORT.read_bytes()], [b"port.h"])
     try:
         nvrtc.compileProgram(program, (f"-arch={arch}", *OPTIONS))
         return Built(nvrtc.getCUBIN(program), nvrtc.getProgramLog(program))
@@ -47,8 +51,16 @@ def build(text: str, arch: str) -> Built:
 
 @cache
 def cubin(text: str, arch: str) -> bytes:
-    """The machine code, compiled once in a process."""
-    return build(text, arch).image
+    """The machine code: from the compile cache, or compiled now and kept."""
+    version = ".".join(map(str, binding().getVersion()))
+    key = digest_of(text, PORT.read_text(), arch, " ".join(OPTIONS), version,
+                    getattr(sys.modules["rnngraph"], "__version__", ""))
+    kept = cache_for(SUFFIX)
+    image = kept.get(key)
+    if image is None:
+        image = build(text, arch).image
+        kept.put(key, image)
+    return image
 
 
 def binding() -> Any:

@@ -1,13 +1,18 @@
 """A segment ready to run for given sizes: fixed memory, and the launches of a call in order.
 
 Every value has an array of its own, or is a view of one. A call copies its inputs in, repeats the launches, and copies
-its outputs out.
+its outputs out. Launches that always have the same arguments stand together as one recording (a CUDA graph); between
+them is what looks at values on the host, or what CuPy computes op by op in memory of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -16,52 +21,74 @@ from rnngraph.backends.cupy.cudnn.run import CudnnRun
 from rnngraph.backends.cupy.cudnn.variants import VARIANTS
 from rnngraph.backends.cupy.loop_run import LoopRun
 from rnngraph.backends.cupy.machine import Device, Module
-from rnngraph.backends.cupy.stage_run import Action, StageRun
+from rnngraph.backends.cupy.stage_run import StageRun
 from rnngraph.backends.cupy.values import Values
+from rnngraph.errors import CompileError, DeviceError
 from rnngraph.ir import BOOL, Array, Dims, Interpreter, Op, Value
 from rnngraph.phases.stages import Schedule, Stage
 
 
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A part of a call. ``why``: what keeps it out of a recording; empty for launches whose arguments stay."""
+
+    name: str
+    run: Callable[[], None]
+    launches: int = 0
+    why: str = ""
+
+
 class Plan:
-    """One call at a time. ``on_host``: why its launches must be repeated by the host in each call, one sentence for
-    each of them that needs it; a device may record the others' as one graph."""
+    """One call at a time."""
 
     def __init__(self, schedule: Schedule, modules: Sequence[Module], products: Sequence[Products | None],
                  inputs: Sequence[Value], outputs: Sequence[Value], device: Device, dims: Dims) -> None:
         self.device = device
         self.values = Values(device, dims)
         self.interpreter = Interpreter(dims)
-        self.inputs = [self.values.make(v) for v in inputs]
         self.actions: list[Action] = []
-        self.on_host: list[str] = []
         self.calls: list[CudnnRun] = []
-        remaining = iter(zip(modules, products, strict=True))
-        for item in schedule.items:
-            if isinstance(item, Stage):
-                module, loop = next(remaining)
-                made = LoopRun(item, module, self.values, loop) if loop else StageRun(item, module, self.values)
-                self.actions.append(made.run)
-            elif item.impl in VARIANTS:
-                call = CudnnRun(item, self.values)
-                self.calls.append(call)
-                self.actions.append(call.run)
-                self.on_host += [call.on_host] if call.on_host else []
-            else:
-                self.op(item)
-        self.outputs = [(self.values.get(v), v.type.dtype) for v in outputs]
-        self.again = device.record(self.work)
+        self.now = ""  # the action that runs
+        with device.building():
+            self.inputs = [self.values.make(v) for v in inputs]
+            remaining = iter(zip(modules, products, strict=True))
+            for item in schedule.items:
+                with self.doing(item.name if isinstance(item, Stage) else named(item)):
+                    self.item(item, remaining)
+            self.outputs = [(self.values.get(v), v.type.dtype) for v in outputs]
+        self.parts = list(self.recorded())
+
+    def item(self, item: Stage | Op, remaining: Iterator[tuple[Module, Products | None]]) -> None:
+        if isinstance(item, Stage):
+            self.stage(item, *next(remaining))
+        elif item.impl in VARIANTS:
+            self.network(item)
+        else:
+            self.op(item)
+
+    def network(self, op: Op) -> None:
+        call = CudnnRun(op, self.values)
+        self.calls.append(call)
+        self.actions.append(Action(named(op), call.run, len(call.work) * call.steps, call.on_host))
+
+    def stage(self, stage: Stage, module: Module, loop: Products | None) -> None:
+        made = LoopRun(stage, module, self.values, loop) if loop else StageRun(stage, module, self.values)
+        for check in made.checks:
+            self.actions.append(Action(stage.name, check, why="computed lengths are checked on the host"))
+        self.actions.append(Action(stage.name, made.run, made.launches))
 
     def op(self, op: Op) -> None:
         """A view is made once; what is computed is computed in every call."""
         results = self.evaluate(op)
         sources = [self.values.get(v) for v in op.operands]
-        if op.operands and all(any(np.may_share_memory(r, s) for s in sources) for r in results):
+        if op.operands and all(any(shares(r, s) for s in sources) for r in results):
             for v, array in zip(op.results, results, strict=True):
                 self.values.found[v] = array
             return
         targets = [self.values.make(v) for v in op.results]
         if op.operands:
-            self.actions.append(partial(self.compute, op, targets))
+            why = f"{op.name} is computed by CuPy, in memory of its own"
+            self.actions.append(Action(named(op), partial(self.compute, op, targets), why=why))
         else:
             self.compute(op, targets)
 
@@ -73,19 +100,78 @@ class Plan:
 
     def compute(self, op: Op, targets: Sequence[Array]) -> None:
         for target, array in zip(targets, self.evaluate(op), strict=True):
-            target[...] = array
+            self.device.copy(target, array)
 
-    def work(self) -> None:
-        """What a call does on the device."""
-        for action in self.actions:
-            action()
+    @property
+    def on_host(self) -> list[str]:
+        """Why parts of a call are no recordings, a sentence each."""
+        return [a.why for a in self.actions if a.why]
 
-    def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Arrays in, new arrays out."""
-        for own, given in zip(self.inputs, inputs, strict=True):
-            own[...] = self.device.xp.asarray(given)
-        self.again()
-        return [a.astype(np.bool_) if dtype is BOOL else a.copy() for a, dtype in self.outputs]
+    # --- a call -----------------------------------------------------------------------------------------------------
+
+    def recorded(self) -> Iterator[tuple[Callable[[], None], str]]:
+        """What a call does, and what it is called: neighbours that can be are recorded together."""
+        for why, group in groupby(self.actions, lambda a: a.why):
+            actions = list(group)
+            if why:
+                for a in actions:
+                    yield partial(self.work, [a]), f"{a.name}: launched one by one: {why}"
+            else:
+                launches = sum(a.launches for a in actions)
+                yield (self.device.record(partial(self.work, actions), launches),
+                       f"{', '.join(dict.fromkeys(a.name for a in actions))}: about {launches} launches")
+
+    def work(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            self.now = action.name
+            action.run()
+
+    def run(self, inputs: Sequence[Array], *, on_host: bool = False) -> list[Array]:
+        """Arrays of the device or the host in, new arrays of the device out; with ``on_host`` new arrays of the
+        host."""
+        device = self.device
+        results = [] if on_host else [device.empty(a.shape, dtype.numpy) for a, dtype in self.outputs]
+        with self.doing("its inputs"), device.calling():
+            for own, given in zip(self.inputs, inputs, strict=True):
+                device.copy(own, given)
+            for part, _ in self.parts:
+                part()
+            self.now = "its outputs"
+            for result, (array, _) in zip(results, self.outputs, strict=False):
+                device.copy(result, array)
+            if on_host:
+                results = [device.fetch(a) for a, _ in self.outputs]
+        if on_host:
+            with self.doing("its outputs"):
+                device.finish()
+            results = [a.astype(np.bool_) if dtype is BOOL else a
+                       for a, (_, dtype) in zip(results, self.outputs, strict=True)]
+        return results
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Failures of the GPU say in which part."""
+        self.now = what
+        try:
+            yield
+        except DeviceError as e:
+            raise DeviceError(f"layer {self.now!r}: {e}") from e
+        except CompileError as e:
+            raise CompileError(f"layer {self.now!r}: {e}") from e
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {part}" if not isinstance(part, partial) else name for part, name in self.parts]
+        return "\n".join(lines)
 
 
-__all__ = ["Plan"]
+def named(op: Op) -> str:
+    """An op in messages."""
+    return f"{op.layer}/{op.name}" if op.layer else op.name
+
+
+def shares(result: Any, source: Any) -> bool:
+    """Whether ``result`` is a view of ``source``: not of what an op has made on the host."""
+    return type(result) is type(source) and bool(np.may_share_memory(result, source))
+
+
+__all__ = ["Action", "Plan"]

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class ShimDevice:
 
     xp: Any = np
     caps = SHIM_CAPS
+    place = None  # its memory is the host's
 
     def __init__(self, order: int = 0) -> None:
         self.order = order
@@ -68,8 +70,29 @@ class ShimDevice:
         """CompileError without g++, or with what it says."""
         return ShimModule(_library(source), self.order)
 
+    def building(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def calling(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def address(self, array: Array) -> int:
         return int(array.ctypes.data)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        return np.empty(shape, dtype)
+
+    def copy(self, target: Array, source: Array) -> None:
+        target[...] = source
+
+    def fetch(self, array: Array) -> Array:
+        return array.copy()
+
+    def finish(self) -> None:
+        """All is done at once."""
+
+    def clear(self, array: Array) -> None:
+        array[...] = 0
 
     def product(self, left: Array, right: Array, out: Array, *, add: bool) -> None:
         if add:
@@ -80,7 +103,7 @@ class ShimDevice:
     def rnn(self, setting: Setting, arrays: Arrays, weights: Array) -> Recurrent:
         return ModelNetwork(setting, arrays, weights)
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+    def record(self, work: Callable[[], None], launches: int) -> Callable[[], None]:
         return work
 
 

@@ -13,7 +13,7 @@ from rnngraph.backends.cupy.codegen.arguments import field_of, struct_dtype, sum
 from rnngraph.backends.cupy.codegen.phase import THREADS
 from rnngraph.backends.cupy.codegen.products import columns
 from rnngraph.backends.cupy.machine import Module
-from rnngraph.backends.cupy.values import Values
+from rnngraph.backends.cupy.values import Values, host
 from rnngraph.ir import Array, Value, resolve
 from rnngraph.ir.scan import check_lengths
 from rnngraph.phases.hazards import CarryMode
@@ -40,6 +40,7 @@ class StageRun:
         self.keep: list[Array] = []
         self.before: list[Action] = []  # copies that a call does before the stage, and after it
         self.after: list[Action] = []
+        self.checks: list[Action] = []  # what a call looks at on the host before the stage
         self.left: dict[str, Array] = {}  # what products read, by leaf: rows and lanes, of sequences with steps first
         self.bind()
 
@@ -56,17 +57,17 @@ class StageRun:
             self.memory(field_of(name), array)
             self.strides(field_of(name), array, timed=stage.is_scan, rows=True)
         for carry in stage.carries:
-            even = self.own((self.rows, carry.n))
-            odd = even if carry.mode is CarryMode.IN_PLACE else self.own((self.rows, carry.n))
+            start = self.values.get(carry.init)
+            even = self.own((self.rows, carry.n), start.dtype.type)
+            odd = even if carry.mode is CarryMode.IN_PLACE else self.own((self.rows, carry.n), start.dtype.type)
             self.memory(f"{carry.name}_0", even)
             self.memory(f"{carry.name}_1", odd)
             self.left[f"{carry.name}.0"], self.left[f"{carry.name}.1"] = even, odd
-            start = self.values.get(carry.init)
-            self.before.append(partial(_copy, even, start))
+            self.before.append(self.copying(even, start))
             if carry.final is not None:
                 final = self.values.make(carry.final)
                 end = (even, odd)[self.steps % 2]
-                self.after.append(partial(_copy, final, end))
+                self.after.append(self.copying(final, end))
         for name, n in stage.partition.temporaries.items():
             self.left[name] = self.own((self.rows, n))
             self.memory(field_of(name), self.left[name])
@@ -74,9 +75,7 @@ class StageRun:
             self.memory(f"reduced{k}", self.own((self.parts(), self.rows)))
         self.bind_products()
         if stage.lengths is not None:
-            self.lengths = self.own((self.rows,), np.int32)
-            self.memory("lengths", self.lengths)
-            self.before.append(self.set_lengths)
+            self.bind_lengths(stage.lengths)
 
     def parts(self) -> int:
         """How many results a reduction has in memory."""
@@ -99,8 +98,8 @@ class StageRun:
         if source not in (Source.SCALAR, Source.VECTOR):
             array = self.with_lanes(array, timed)
             if _strides(array, timed) is None:
-                copy = self.own(array.shape)
-                self.before.append(partial(_copy, copy, array))
+                copy = self.own(array.shape, array.dtype.type)
+                self.before.append(self.copying(copy, array))
                 array = copy
             self.strides(field, array, timed=timed, rows=True)
             flat = array.reshape((*array.shape[:timed], self.rows, array.shape[-1]))
@@ -108,7 +107,9 @@ class StageRun:
                 flat = array
             self.left[name] = flat
         elif source is Source.VECTOR and array.strides[-1] != array.itemsize:
-            array = self.device.xp.ascontiguousarray(array)
+            copy = self.own(array.shape, array.dtype.type)
+            self.before.append(self.copying(copy, array))
+            array = copy
         self.memory(field, array)
 
     def with_lanes(self, array: Array, timed: bool) -> Array:
@@ -140,16 +141,29 @@ class StageRun:
         """The weights of each piece: [k, parts * lanes]."""
         return [self.device.xp.asarray(np.concatenate(columns(group, q), 1)) for q in range(len(group.pieces))]
 
-    def set_lengths(self) -> None:
+    def bind_lengths(self, lengths: Value) -> None:
         """One per row: the rows of an image share that of their batch entry."""
-        assert self.stage.lengths is not None
-        given = self.values.get(self.stage.lengths)
-        if self.stage.lengths.op is not None:
-            check_lengths(given, self.steps, self.stage.name)
-        xp = self.device.xp
-        self.lengths[...] = xp.repeat(given, self.rows // max(len(given), 1))
+        given, own = self.values.get(lengths), self.own((self.rows,), np.int32)
+        self.memory("lengths", own)
+        self.before.append(partial(self.device.copy, own.reshape(len(given), -1), given[:, None]))
+        if lengths.op is not None:
+            self.checks.append(partial(self.check_lengths, given))
+
+    def check_lengths(self, given: Array) -> None:
+        """InputError for lengths that the graph has computed: they are looked at on the host."""
+        check_lengths(host(self.device, given), self.steps, self.stage.name)
+
+    def copying(self, target: Array, source: Array) -> Action:
+        """What copies ``source`` into ``target``, an array of our own with as many elements."""
+        return partial(self.device.copy, target.reshape(source.shape), source)
 
     # --- a call -----------------------------------------------------------------------------------------------------
+
+    @property
+    def launches(self) -> int:
+        """About how many a call has."""
+        phases = self.stage.partition.phases
+        return len(self.before) + len(self.after) + self.steps * sum(1 + len(p.groups) for p in phases)
 
     def run(self) -> None:
         """All steps."""
@@ -185,10 +199,6 @@ class StageRun:
             return self.left[f"{name}.{0 if modes[name] is CarryMode.IN_PLACE else step % 2}"]
         array = self.left[name]
         return array[t] if array.ndim > 2 and self.stage.is_scan else array.reshape(self.rows, -1)
-
-
-def _copy(target: Array, source: Array) -> None:
-    target[...] = source.reshape(target.shape)
 
 
 def _strides(array: Array, timed: bool) -> tuple[int, int, int] | None:

@@ -38,4 +38,9 @@ def held(array: Array) -> Array:
     return array.astype(np.float32) if array.dtype == np.bool_ else np.array(array, order="C")
 
 
-__all__ = ["Values", "held"]
+def host(device: Device, array: Array) -> Array:
+    """A value's array where Python can look at it."""
+    return array if device.place is None else device.place.host(array)
+
+
+__all__ = ["Values", "held", "host"]
