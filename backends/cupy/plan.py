@@ -56,7 +56,7 @@ class Plan:
                 with self.doing(item.name if isinstance(item, Stage) else named(item)):
                     self.item(item, remaining)
             self.outputs = [(self.values.get(v), v.type.dtype) for v in outputs]
-        self.parts = list(self.recorded())
+            self.parts = list(self.recorded())
 
     def item(self, item: Stage | Op, remaining: Iterator[tuple[Module, Products | None]]) -> None:
         if isinstance(item, Stage):

@@ -43,13 +43,13 @@ class Poisoned:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._device, name)
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+    def record(self, work: Callable[[], None], launches: int) -> Callable[[], None]:
         for array in self.xp.made:
             if array.dtype.kind == "f":
                 array[...] = np.nan
                 self.floats += array.size
         self.xp.made.clear()
-        return self._device.record(work)
+        return self._device.record(work, launches)
 
 
 def poison_pool(xp: Any, megabytes: int) -> None:
