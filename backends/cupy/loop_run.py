@@ -30,6 +30,10 @@ class LoopRun(StageRun):
             for g, group in enumerate(phase.groups):
                 self.memory(weights_field(p, g), self.device.xp.asarray(self.products.pack(group)))
 
+    @property
+    def launches(self) -> int:
+        return len(self.before) + len(self.after) + 2
+
     def run(self) -> None:
         for action in self.before:
             action()

@@ -145,7 +145,8 @@ class StageRun:
         """One per row: the rows of an image share that of their batch entry."""
         given, own = self.values.get(lengths), self.own((self.rows,), np.int32)
         self.memory("lengths", own)
-        self.before.append(partial(self.device.copy, own.reshape(len(given), -1), given[:, None]))
+        each = own.reshape(len(given), self.rows // max(len(given), 1))
+        self.before.append(partial(self.device.copy, each, given[:, None]))
         if lengths.op is not None:
             self.checks.append(partial(self.check_lengths, given))
 
