@@ -9,12 +9,12 @@ from rnngraph.backends.cupy.requirements import ALWAYS, WEIGHTS
 from rnngraph.backends.registry import Constraint, Device, Implementation, Machine
 from rnngraph.ir import OPS, Dims, Op, Rnn, Scan, resolve
 from rnngraph.phases.lanes import LANES, Unsupported
-from rnngraph.phases.stages import JOINS, VIEWS, Stage, rows_stage, scan_stage
+from rnngraph.phases.stages import JOINS, VIEWS, rows_stage, scan_stage
 
 COMPUTE = frozenset(name for name, d in OPS.items() if "interpreted" not in d.tags
                     and (name in ("matmul", "cast") or d.tags & {"elementwise", "reduce"}))
-MOVES = (VIEWS | JOINS) - {"const", "shift_rows", "windows"}
-ALONE = frozenset(n for n, d in OPS.items() if not d.terminator and n not in ("const", "scan", "rnn", "shift_rows"))
+MOVES = (VIEWS | JOINS) - {"const", "windows"}
+ALONE = frozenset(n for n, d in OPS.items() if not d.terminator and n not in ("const", "scan", "rnn"))
 
 
 # --- kernels of our own ---------------------------------------------------------------------------------------------
@@ -28,17 +28,14 @@ def _lanes(op: Op, device: Device) -> bool | str:
     return True
 
 
-def _stage(make: Stage) -> bool | str:
-    return not make.shifts.margins or "memory is read at other rows than its own"
-
-
 def _phases(op: Op, device: Device) -> bool | str:
     if not device.present:
         return True  # that there is no GPU says enough, and phases take time
     try:
-        return _stage(scan_stage(op))
+        scan_stage(op)
     except Unsupported as e:
         return str(e)
+    return True
 
 
 def _resident(op: Op, device: Device, impl: str = "cupy.loop") -> bool | str:
@@ -61,9 +58,24 @@ def _rows(op: Op, device: Device) -> bool | str:
     if not device.present:
         return True
     try:
-        return _stage(rows_stage([op]))
+        rows_stage([op])
     except Unsupported as e:
         return str(e)
+    return True
+
+
+def _moved(op: Op, device: Device) -> bool | str:
+    """Shifted rows are no view of memory by themselves: what reads them must do so as part of a kernel."""
+    if op.name != "shift_rows" or not device.present:
+        return True
+    todo = [op]
+    while todo:
+        for user in todo.pop().result.users():
+            if user.name in ("concat", "shift_rows"):
+                todo.append(user)
+            elif user.name not in COMPUTE or _lanes(user, device) is not True or _rows(user, device) is not True:
+                return f"{user.name} reads them, which is no kernel over rows"
+    return True
 
 
 LANES_DTYPE = Constraint("dtypes", "kernels compute in f32, bool and i32", _lanes)
@@ -72,6 +84,7 @@ RESIDENT = Constraint("resident", "a loop in one kernel keeps its weights in sha
 STREAMED = Constraint("streamed", "a loop in one kernel has its left sides in shared memory",
                       lambda op, d: _resident(op, d, "cupy.loop.streamed"))
 ROWS = Constraint("rows", "the op works row by row on the last axis", _rows)
+MOVED = Constraint("moved", "the result is a view of memory, or read as one", _moved)
 
 
 # --- costs ----------------------------------------------------------------------------------------------------------
@@ -116,6 +129,6 @@ def implementations() -> tuple[Implementation, ...]:
         Implementation("cupy.loop.streamed", "cupy", "gpu", frozenset({"scan"}),
                        (*ALWAYS, LANES_DTYPE, PHASES, STREAMED), streamed_cost, tried=True),
         Implementation("cupy.rows", "cupy", "gpu", COMPUTE, (*ALWAYS, LANES_DTYPE, ROWS), op_cost),
-        Implementation("cupy.view", "cupy", "gpu", MOVES, ALWAYS, no_cost),
+        Implementation("cupy.view", "cupy", "gpu", MOVES, (*ALWAYS, MOVED), no_cost),
         Implementation("cupy.op", "cupy", "gpu", ALONE, ALWAYS, alone_cost),
     )

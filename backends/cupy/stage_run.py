@@ -41,7 +41,9 @@ class StageRun:
         self.before: list[Action] = []  # copies that a call does before the stage, and after it
         self.after: list[Action] = []
         self.checks: list[Action] = []  # what a call looks at on the host before the stage
+        self.whole: dict[str, Array] = {}  # what is read at other rows than its own, with the zeros around it, by leaf
         self.left: dict[str, Array] = {}  # what products read, by leaf: rows and lanes, of sequences with steps first
+        self.timed = {name for name, (leaf, _) in stage.inputs.items() if leaf.source is Source.SEQUENCE}
         self.bind()
 
     def bind(self) -> None:
@@ -58,8 +60,9 @@ class StageRun:
             self.strides(field_of(name), array, timed=stage.is_scan, rows=True)
         for carry in stage.carries:
             start = self.values.get(carry.init)
-            even = self.own((self.rows, carry.n), start.dtype.type)
-            odd = even if carry.mode is CarryMode.IN_PLACE else self.own((self.rows, carry.n), start.dtype.type)
+            shape, kind = (self.rows, carry.n), start.dtype.type
+            even = self.around(f"{carry.name}.0", shape, carry.name, kind)
+            odd = even if carry.mode is CarryMode.IN_PLACE else self.around(f"{carry.name}.1", shape, carry.name, kind)
             self.memory(f"{carry.name}_0", even)
             self.memory(f"{carry.name}_1", odd)
             self.left[f"{carry.name}.0"], self.left[f"{carry.name}.1"] = even, odd
@@ -69,7 +72,7 @@ class StageRun:
                 end = (even, odd)[self.steps % 2]
                 self.after.append(self.copying(final, end))
         for name, n in stage.partition.temporaries.items():
-            self.left[name] = self.own((self.rows, n))
+            self.left[name] = self.around(name, (self.rows, n), name)
             self.memory(field_of(name), self.left[name])
         for k in stage.partition.reductions.values():
             self.memory(f"reduced{k}", self.own((self.parts(), self.rows)))
@@ -97,8 +100,8 @@ class StageRun:
         timed = source is Source.SEQUENCE
         if source not in (Source.SCALAR, Source.VECTOR):
             array = self.with_lanes(array, timed)
-            if _strides(array, timed) is None:
-                copy = self.own(array.shape, array.dtype.type)
+            if name in self.stage.shifts.margins or _strides(array, timed) is None:
+                copy = self.around(name, array.shape, name, array.dtype.type)
                 self.before.append(self.copying(copy, array))
                 array = copy
             self.strides(field, array, timed=timed, rows=True)
@@ -120,6 +123,16 @@ class StageRun:
         array: Array = self.device.xp.zeros(shape, dtype)
         self.keep.append(array)
         return array
+
+    def around(self, name: str, shape: tuple[int, ...], buffer: str, dtype: type = np.float32) -> Array:
+        """Memory of rows without gaps; with rows of zeros around it, which nobody writes, where other rows than its own
+        are read of ``buffer``."""
+        if buffer not in self.stage.shifts.margins:
+            return self.own(shape, dtype)
+        low, high = self.stage.shifts.margins[buffer]
+        rows = prod(shape[:-1])
+        self.whole[name] = self.own((low + rows + high, shape[-1]), dtype)
+        return self.whole[name][low : low + rows].reshape(shape)
 
     def number(self, name: str, value: int) -> None:
         self.args[name] = value
@@ -183,7 +196,7 @@ class StageRun:
         phase = self.stage.partition.phases[p]
         for g, group in enumerate(phase.groups):
             for k, (piece, weights) in enumerate(zip(group.pieces, self.weights[p, g], strict=True)):
-                left = self.operand(piece.load.leaf.name if piece.load.leaf else "", t, step)
+                left = self.operand(piece.load.leaf.name if piece.load.leaf else "", t, step, piece.load.shift)
                 lanes = slice(piece.load.off, piece.load.off + piece.k)
                 self.device.product(left[:, lanes], weights, self.sums[p, g], add=k > 0)
         if phase.reduces:
@@ -193,13 +206,15 @@ class StageRun:
         self.module.launch(f"phase{p}", (grid, 1, 1), (THREADS, 1, 1),
                            [self.args, np.int32(t), np.int32(before), np.int32(step)], shared)
 
-    def operand(self, name: str, t: int, step: int) -> Array:
-        """What a product reads at a step."""
+    def operand(self, name: str, t: int, step: int, shift: int = 0) -> Array:
+        """What a product reads at a step: rows and lanes."""
         modes = {c.name: c.mode for c in self.stage.carries}
-        if name in modes:
-            return self.left[f"{name}.{0 if modes[name] is CarryMode.IN_PLACE else step % 2}"]
-        array = self.left[name]
-        return array[t] if array.ndim > 2 and self.stage.is_scan else array.reshape(self.rows, -1)
+        held = f"{name}.{0 if modes[name] is CarryMode.IN_PLACE else step % 2}" if name in modes else name
+        array, timed = self.left[held], name in self.timed
+        if shift:
+            first = self.stage.shifts.margins[name][0] + shift + (t * self.rows if timed else 0)
+            return self.whole[held][first : first + self.rows]
+        return (array[t] if timed else array).reshape(self.rows, array.shape[-1])
 
 
 def _strides(array: Array, timed: bool) -> tuple[int, int, int] | None:

@@ -44,8 +44,8 @@ class LoopPhase(PhaseSource):
         number = {k: r for r, k in self.partition.reductions.items()}
         self.awaited = [number[k] for k in reduced(self.partition, self.phase)]
 
-    def read(self, leaf: Leaf, lane: str) -> str:
-        place = self.place(leaf, lane)
+    def read(self, leaf: Leaf, lane: str, shift: int = 0) -> str:
+        place = self.place(leaf, lane, shift)
         return self.changing(place) if leaf.source in (Source.CARRY, Source.TEMPORARY) else place
 
     def changing(self, place: str) -> str:

@@ -123,7 +123,7 @@ class PhaseSource:
             return number(i.number, kind)
         if i.kind is Kind.LOAD:
             assert i.leaf is not None
-            return loaded(self.read(i.leaf, str(i.off)), kind)
+            return loaded(self.read(i.leaf, str(i.off), i.shift), kind)
         return lowered(i, [self.names[x] for x in i.args])
 
     def define(self, i: Instance, value: Expression, lines: list[str] | None = None) -> None:
@@ -163,7 +163,7 @@ class PhaseSource:
             return number(i.number, kind)
         if i.kind is Kind.LOAD:
             assert i.leaf is not None
-            return loaded(self.read(i.leaf, f"lane + {i.off}"), kind)
+            return loaded(self.read(i.leaf, f"lane + {i.off}", i.shift), kind)
         if i.kind is Kind.ROW_SPLAT:
             return cast(self.names[i.args[0]], kind)
         if i.kind is Kind.MATMUL:
@@ -180,9 +180,9 @@ class PhaseSource:
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
-    def read(self, leaf: Leaf, lane: str) -> str:
-        """The element of a leaf at this row, step and ``lane``, as an expression."""
-        return self.place(leaf, lane)
+    def read(self, leaf: Leaf, lane: str, shift: int = 0) -> str:
+        """The element of a leaf at this row or ``shift`` rows further, this step and ``lane``, as an expression."""
+        return self.place(leaf, lane, shift)
 
     def changing(self, place: str) -> str:
         """The read of a place that the launch writes, too."""
@@ -192,19 +192,20 @@ class PhaseSource:
         """The result of a reduction that an earlier phase has made."""
         return f"a.reduced{self.partition.reductions[i]}[row]"
 
-    def place(self, leaf: Leaf, lane: str) -> str:
-        """Where that element is."""
-        name = field_of(leaf.name)
+    def place(self, leaf: Leaf, lane: str, shift: int = 0) -> str:
+        """Where that element is. What is read at other rows has one stride for all of them, and zeros around it."""
+        name, row = field_of(leaf.name), f"(row + {shift})" if shift else "row"
         if leaf.source is Source.SCALAR:
             return f"a.{name}[0]"
         if leaf.source is Source.VECTOR:
             return f"a.{name}[{lane}]"
         if leaf.source is Source.CARRY:
-            return f"{self.carry(leaf.name, 0)}[row * {self.widths[leaf.name]}LL + {lane}]"
+            return f"{self.carry(leaf.name, 0)}[{row} * {self.widths[leaf.name]}LL + {lane}]"
         if leaf.source is Source.TEMPORARY:
-            return f"a.{name}[row * {self.widths[leaf.name]}LL + {lane}]"
+            return f"a.{name}[{row} * {self.widths[leaf.name]}LL + {lane}]"
         time = f"t * a.{name}_t + " if leaf.source is Source.SEQUENCE else ""
-        return f"a.{name}[{time}outer * a.{name}_o + within * a.{name}_i + {lane}]"
+        further = f" + {shift} * a.{name}_i" if shift else ""
+        return f"a.{name}[{time}outer * a.{name}_o + within * a.{name}_i{further} + {lane}]"
 
     def carry(self, name: str, ahead: int) -> str:
         """The buffer of a carry: this step's value (ahead 0) or the next one's (1)."""

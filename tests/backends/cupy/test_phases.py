@@ -22,6 +22,7 @@ from tests.backends.cupy.on_shim import (
     on_gpu,
 )
 from tests.backends.llvm.native import error, scheduled
+from tests.backends.llvm.test_images import image_graph
 from tests.phases.cells import CELLS, graph
 from tests.phases.random_cells import RandomCell
 from tests.testing import random_inputs
@@ -44,6 +45,14 @@ def test_rows_that_end(kind: str, reverse: bool) -> None:
 @pytest.mark.parametrize("batch", [1, 2, 40])
 def test_batches(batch: int) -> None:
     assert_on_gpu(graph("lstm", 16, 8), {"batch": batch, "time": 3}, orders=(FORWARDS,))
+
+
+@pytest.mark.parametrize(("kind", "sizes", "size"), [("lstm", (3, 4), 3), ("gru", (5,), 2), ("gru", (2, 3, 2), 3)])
+def test_images(kind: str, sizes: tuple[int, ...], size: int) -> None:
+    """States are read at other rows than their own: beyond the first and the last one stand zeros."""
+    made = image_graph(kind, sizes, size, 3, 9, lengths=True)
+    for batch, time in ((3, 4), (1, 1), (2, 0), (0, 2)):
+        assert_on_gpu(made, {"batch": batch, "time": time}, orders=(SHUFFLED,))
 
 
 @settings(max_examples=15, deadline=None)
