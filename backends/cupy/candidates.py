@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, arranged, loop_bytes, misfit
-from rnngraph.backends.cupy.costs import resident_cost, streamed_cost
+from rnngraph.backends.cupy.costs import resident_cost, rounded_cost, streamed_cost
 from rnngraph.backends.cupy.cudnn.candidates import cudnn_implementations
-from rnngraph.backends.cupy.requirements import ALWAYS, WEIGHTS
+from rnngraph.backends.cupy.requirements import ALWAYS, TENSOR_CORES, WEIGHTS, asked
 from rnngraph.backends.registry import Constraint, Device, Implementation, Machine
 from rnngraph.ir import OPS, Dims, Op, Rnn, Scan, resolve
 from rnngraph.phases.lanes import LANES, Unsupported
@@ -83,6 +83,8 @@ PHASES = Constraint("phases", "the step's body splits into phases over rows and 
 RESIDENT = Constraint("resident", "a loop in one kernel keeps its weights in shared memory", _resident)
 STREAMED = Constraint("streamed", "a loop in one kernel has its left sides in shared memory",
                       lambda op, d: _resident(op, d, "cupy.loop.streamed"))
+RESIDENT_BF16 = Constraint("resident", "a loop in one kernel keeps its weights in registers and shared memory",
+                           lambda op, d: _resident(op, d, "cupy.loop.bf16"))
 ROWS = Constraint("rows", "the op works row by row on the last axis", _rows)
 MOVED = Constraint("moved", "the result is a view of memory, or read as one", _moved)
 
@@ -128,6 +130,9 @@ def implementations() -> tuple[Implementation, ...]:
                        resident_cost, tried=True),
         Implementation("cupy.loop.streamed", "cupy", "gpu", frozenset({"scan"}),
                        (*ALWAYS, LANES_DTYPE, PHASES, STREAMED), streamed_cost, tried=True),
+        Implementation("cupy.loop.bf16", "cupy", "gpu", frozenset({"scan"}),
+                       (*ALWAYS, asked("bf16"), TENSOR_CORES, LANES_DTYPE, PHASES, RESIDENT_BF16), rounded_cost,
+                       tried=True),
         Implementation("cupy.rows", "cupy", "gpu", COMPUTE, (*ALWAYS, LANES_DTYPE, ROWS), op_cost),
         Implementation("cupy.view", "cupy", "gpu", MOVES, (*ALWAYS, MOVED), no_cost),
         Implementation("cupy.op", "cupy", "gpu", ALONE, ALWAYS, alone_cost),

@@ -1,6 +1,7 @@
 """What a loop in one kernel costs: its barriers, its arithmetic, and the weights that every step reads.
 
     resident   weights once from memory, then from the blocks' shared memories
+    rounded    as resident, in bf16 on tensor cores
     streamed   weights in every step: from the cache where they fit it and another step has brought them, else from
                memory
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 from math import prod
 
 from rnngraph.backends.cupy.codegen.products import ROWS
+from rnngraph.backends.cupy.cudnn.candidates import RATE
 from rnngraph.backends.registry import Machine
 from rnngraph.ir import Dims, Op, Scan, resolve
 from rnngraph.ir.opdef import traffic, value_bytes
@@ -24,6 +26,13 @@ def resident_cost(op: Op, dims: Dims, machine: Machine) -> float:
     weights, steps, passes = _weights(op, dims), _steps(op, dims), _passes(op, dims)
     return _fixed(op, dims, machine) + weights / machine.gpu.bytes + max(
         steps * passes * weights / machine.gpu.shared, _arithmetic(op, dims, machine))
+
+
+def rounded_cost(op: Op, dims: Dims, machine: Machine) -> float:
+    """Of the kernel that keeps its weights as bf16 and multiplies on tensor cores."""
+    weights, steps, passes = _weights(op, dims) / 2, _steps(op, dims), _passes(op, dims)
+    return _fixed(op, dims, machine) + weights / machine.gpu.bytes + max(
+        steps * passes * weights / machine.gpu.shared, _arithmetic(op, dims, machine) / RATE["bf16"])
 
 
 def streamed_cost(op: Op, dims: Dims, machine: Machine) -> float:
@@ -60,4 +69,4 @@ def _passes(op: Op, dims: Dims) -> int:
     return -(-rows // ROWS)
 
 
-__all__ = ["resident_cost", "streamed_cost"]
+__all__ = ["resident_cost", "rounded_cost", "streamed_cost"]

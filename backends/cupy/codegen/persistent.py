@@ -2,8 +2,8 @@
 
     loop(args)
 
-A step goes phase by phase, `ROWS` rows at a time: first the sums of the block's lanes (`products`), then what follows
-them, as in `phase`. Where a phase reads across lanes what other blocks have written, the whole grid waits
+A step goes phase by phase, `Products.rows` rows at a time: first the sums of the block's lanes (`products`), then what
+follows them, as in `phase`. Where a phase reads across lanes what other blocks have written, the whole grid waits
 (`Stage.waits`), else only the block. When all rows are done (`Stage.until`) all blocks leave in the same step.
 """
 
@@ -13,15 +13,17 @@ from collections.abc import Sequence
 
 from rnngraph.backends.cupy.codegen.expressions import Expression
 from rnngraph.backends.cupy.codegen.phase import PhaseSource, combined, divided, identity, reducer
-from rnngraph.backends.cupy.codegen.products import ROWS, Products, Resident
+from rnngraph.backends.cupy.codegen.products import Products, Resident
 from rnngraph.backends.cupy.codegen.streamed import Streamed
+from rnngraph.backends.cupy.codegen.tensor_cores import TensorCores
 from rnngraph.phases.hazards import CarryMode, reduced
 from rnngraph.phases.instances import Instance, Leaf, Source
 from rnngraph.phases.stages import Stage
 
 THREADS = 256
 LOOP = "loop"  # the kernel's name
-PRODUCTS: dict[str, type[Products]] = {"cupy.loop": Resident, "cupy.loop.streamed": Streamed}  # by implementation
+PRODUCTS: dict[str, type[Products]] = {  # by implementation
+    "cupy.loop": Resident, "cupy.loop.streamed": Streamed, "cupy.loop.bf16": TensorCores}
 
 
 def misfit(stage: Stage) -> str:
@@ -56,17 +58,18 @@ class LoopPhase(PhaseSource):
 
     def reduced(self, i: Instance) -> str:
         if i in self.awaited:
-            return f"reduced[{self.awaited.index(i) * ROWS} + (row - row0)]"
+            return f"reduced[{self.awaited.index(i) * self.products.rows} + (row - row0)]"
         return self.changing(f"a.reduced{self.partition.reductions[i]}[blockIdx.x * (long long)a.rows + row]")
 
     def text(self) -> str:
-        """The phase for the block's lanes, by `ROWS` rows where their sums stand in shared memory."""
+        """The phase for the block's lanes, by `Products.rows` rows where their sums stand in shared memory."""
         self._rows()
         rows, lanes = list(self.lines), self._lanes()
         sums = self.products.multiply(self.index, self.read)
         shared = bool(sums or self.awaited)
-        lines = [*self._owned(), f"for (int row0 = 0; row0 < a.rows; row0 += {ROWS if shared else 'a.rows'}) {{",
-                 f"    const int rows = min({ROWS if shared else 'a.rows'}, a.rows - row0);",
+        together = self.products.rows if shared else "a.rows"
+        lines = [*self._owned(), f"for (int row0 = 0; row0 < a.rows; row0 += {together}) {{",
+                 f"    const int rows = min({together}, a.rows - row0);",
                  *(f"    {line}" for line in (*self._parts(), *sums)),
                  *(f"    {line}" for line in (self._reducing(rows, lanes) if self.phase.reduces else
                                               self._flat([*rows, *lanes]))),
@@ -125,7 +128,8 @@ class LoopPhase(PhaseSource):
                       f"    float x = {identity(r)};",
                       f"    for (int b = threadIdx.x % 32; b < {blocks}; b += 32) x = {combined(r, 'x', part)};",
                       f"    x = rg_warp_{reducer(r)}(x);",
-                      f"    if (threadIdx.x % 32 == 0) reduced[{at * ROWS} + (row - row0)] = x{divided(r)};", "}"]
+                      f"    if (threadIdx.x % 32 == 0) reduced[{at * self.products.rows} + (row - row0)] = "
+                      f"x{divided(r)};", "}"]
         return [*lines, "__syncthreads();"] if lines else []
 
     def owners(self, r: Instance) -> int:
@@ -173,7 +177,7 @@ def _behind(products: Products) -> int:
 def loop_bytes(stage: Stage, products: Products) -> int:
     """Shared memory of a block."""
     parts = max((len(reduced(stage.partition, p)) for p in stage.partition.phases), default=0)
-    return _behind(products) + 4 * ROWS * parts
+    return _behind(products) + 4 * products.rows * parts
 
 
 def arranged(stage: Stage, impl: str, sms: int, shared: int) -> Products | None:

@@ -24,9 +24,11 @@ Read = Callable[[Leaf, str], str]  # the text that reads a leaf's lane at ``row`
 
 
 class Products(Protocol):
-    """Of one loop, for a grid of ``blocks``: ``lanes`` of each phase, and ``bytes`` of shared memory, are a block's."""
+    """Of one loop, for a grid of ``blocks``: ``lanes`` of each phase, and ``bytes`` of shared memory, are a block's.
+    ``rows`` are multiplied together."""
 
     blocks: int
+    rows: int
     lanes: list[int]
     bytes: int
 
@@ -60,6 +62,7 @@ class Resident:
 
     def __init__(self, stage: Stage, blocks: int) -> None:
         self.blocks = blocks
+        self.rows = ROWS
         self.phases = phases = stage.partition.phases
         self.lanes = [-(-p.n // blocks) for p in phases]
         self.weights: dict[tuple[int, int], int] = {}

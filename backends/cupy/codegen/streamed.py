@@ -30,6 +30,7 @@ class Streamed:
 
     def __init__(self, stage: Stage, blocks: int) -> None:
         self.blocks = blocks
+        self.rows = ROWS
         self.phases = stage.partition.phases
         self.lanes = [-(-p.n // blocks) for p in self.phases]
         self.left = [_places(p) for p in self.phases]

@@ -7,6 +7,7 @@
 //   rg_mma_16816(...)      d += a b of a warp: bf16 [16, 16] by [16, 8], f32 sums
 //   rg_load4(p)            16 bytes that no kernel writes; ``p`` is aligned to them
 //   rg_bf16                storage of a bfloat16: its 16 bits
+//   rg_pack_bf16(...)      two numbers rounded to bf16, the first in the low half
 //
 // and otherwise through __syncthreads, __syncthreads_or, __syncwarp, __shfl_*_sync with full masks, atomicAdd, and C++.
 #pragma once
@@ -43,6 +44,12 @@ RG_DEVICE void rg_mma_16816(float d[4], const rg_u32 a[4], const rg_u32 b[2]) {
                  "{%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+RG_DEVICE rg_u32 rg_pack_bf16(float low, float high) {
+    rg_u32 both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
 }
 #endif
 
@@ -84,4 +91,26 @@ RG_DEVICE rg_bf16 rg_to_bf16(float x) {
     u.value = x;
     if (x != x) return static_cast<rg_bf16>((u.bits >> 16) | 0x40u);
     return static_cast<rg_bf16>((u.bits + 0x7FFFu + ((u.bits >> 16) & 1u)) >> 16);
+}
+
+#ifdef RG_SHIM
+RG_DEVICE rg_u32 rg_pack_bf16(float low, float high) {
+    return rg_to_bf16(low) | static_cast<rg_u32>(rg_to_bf16(high)) << 16;
+}
+#endif
+
+#if defined(RG_SHIM) || __CUDA_ARCH__ >= 800
+// d += a b, of fragments as they come from memory.
+RG_DEVICE void rg_multiply(float d[4], const uint4& a, rg_u32 b0, rg_u32 b1) {
+    const rg_u32 left[4] = {a.x, a.y, a.z, a.w}, right[2] = {b0, b1};
+    rg_mma_16816(d, left, right);
+}
+#endif
+
+// The sum of N numbers that are ``apart``.
+template <int N> RG_DEVICE float rg_total(const float* from, int apart) {
+    float sum = from[0];
+#pragma unroll
+    for (int i = 1; i < N; i++) sum += from[i * apart];
+    return sum;
 }

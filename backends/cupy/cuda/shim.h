@@ -24,6 +24,8 @@ typedef uint32_t rg_u32;
 #define RG_SHARED(T, name) T* name = reinterpret_cast<T*>(rg_shim_thread->shared)
 
 struct uint3 { unsigned x, y, z; };
+struct alignas(8) float2 { float x, y; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
 
 namespace shim {
 

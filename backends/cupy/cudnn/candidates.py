@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from rnngraph.backends.cupy.cudnn.variants import VARIANTS, Takes, Variant
-from rnngraph.backends.cupy.requirements import ALWAYS, WEIGHTS, asked
+from rnngraph.backends.cupy.requirements import ALWAYS, TENSOR_CORES, WEIGHTS, asked
 from rnngraph.backends.registry import Constraint, Device, Implementation, Machine
 from rnngraph.ir import F16, F32, Dims, Op, Rnn, RnnAttrs, resolve
 
@@ -29,12 +29,6 @@ def _sizes(op: Op, device: Device) -> bool | str:
     return (features != 0 and Rnn(op).attrs.hidden > 0) or f"x has {features} features"
 
 
-def _tensor_cores(op: Op, device: Device) -> bool | str:
-    """A device that names no architecture is the stand-in, which computes as those that have them."""
-    old = [f for f in device.features if f.startswith("sm_") and int(f[3:].rstrip("a")) < 80]
-    return f"it is {old[0]}" if old else True
-
-
 CUDNN = Constraint("cudnn", "the cuDNN 9 library must be installed", lambda op, d: d.has("cudnn"))
 RESET = Constraint("reset-after", "cuDNN's GRU multiplies the reset gate onto R h + bR, not onto h",
                    _attrs(lambda a: a.mode != "gru" or a.reset_after or "reset_after is false"))
@@ -43,7 +37,6 @@ PAD = Constraint("pad", "cuDNN writes zeros past a row's length, it does not rep
 NARROWER = Constraint("projection", "cuDNN projects h to fewer features than the LSTM's units",
                       _attrs(lambda a: a.proj < a.hidden or f"h is projected from {a.hidden} features to {a.proj}"))
 SIZES = Constraint("sizes", "cuDNN takes at least one feature and one unit", _sizes)
-TENSOR_CORES = Constraint("tensor-cores", "tensor cores multiply TF32 and bf16 from sm_80 on", _tensor_cores)
 SHARED = (*ALWAYS, CUDNN, RESET, PAD, NARROWER, SIZES, WEIGHTS)
 
 
@@ -120,4 +113,4 @@ def cudnn_implementations() -> tuple[Implementation, ...]:
                  for name, v in VARIANTS.items())
 
 
-__all__ = ["cudnn_implementations"]
+__all__ = ["RATE", "cudnn_implementations"]
