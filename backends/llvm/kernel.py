@@ -17,6 +17,7 @@ from rnngraph.backends.llvm.cost import machine
 from rnngraph.backends.llvm.cpu import CpuTarget
 from rnngraph.backends.llvm.ends_code import ENTRY as ENDS_ENTRY
 from rnngraph.backends.llvm.ends_code import emit_ends
+from rnngraph.backends.llvm.hot import HotCall, is_hot
 from rnngraph.backends.llvm.layout import pack, tilings
 from rnngraph.backends.llvm.microkernel import library
 from rnngraph.backends.llvm.nest import ENTRY as NEST_ENTRY
@@ -133,7 +134,13 @@ class NativeKernel:
             self.plans.setdefault(plan.key, []).append(plan)
             self.plans.move_to_end(plan.key)
             while len(self.plans) > MAX_SIZES or (len(self.plans) > 1 and self.kept_bytes() > MAX_BYTES):
-                self.plans.popitem(last=False)
+                self.plans.popitem(last=False)[1].clear()  # a hot call that holds the list finds it empty
+
+    def hot(self, dims: Dims) -> HotCall | None:
+        """What repeats calls with these sizes, after one; None where it takes more than their arrays' places."""
+        with self.lock:
+            free = self.plans.get(plan_key(dims, self.threads))
+            return HotCall(free, free[-1]) if free and is_hot(free[-1]) else None
 
     def kept_bytes(self) -> int:
         """What the buffers of the plans that wait for a call take."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -106,6 +106,7 @@ class Plan:
         self.writable: memoryview = self.words.data  # writes single words in a third of the time that numpy takes
         self.shapes = [resolve(v.shape, self.dims) for v in self.code.outputs]
         self.dtypes = [F32.numpy if v.type.dtype is BOOL else v.type.dtype.numpy for v in self.code.outputs]
+        self.hot: Any = None  # what repeated calls need (hot.py)
         self.fresh: Sequence[Array | None] = [None] * len(self.shapes)  # what a call is given, unless it says otherwise
 
     # --- argument tables ------------------------------------------------------------------------------------------

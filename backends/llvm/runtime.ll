@@ -86,6 +86,75 @@ define void @rg_barrier(ptr %counter, i64 %participants) nounwind {
   ret void
 }
 
+; Gives a job the memory of this call's numpy arrays, and runs it on this thread. Returns 1, with nothing done, when an
+; input has another dtype than expected, or is not C-contiguous and aligned. hot.py has the words of %call, all i64:
+;     0 job  1 objects: one word for each array, inputs first, the address of the Python object  2 number of inputs
+;     3 dtype object  4, 5, 6 bytes from an object to its memory's address, dtype, flags  7 patches  8 number of patches
+; A patch, 3 x i64: which array, address of the word that is to hold its memory's address, bytes to add
+define i64 @rg_call(ptr %call) nounwind {
+entry:
+  %job = load ptr, ptr %call, align 8
+  %p.objects = getelementptr i64, ptr %call, i64 1
+  %objects = load ptr, ptr %p.objects, align 8
+  %p.inputs = getelementptr i64, ptr %call, i64 2
+  %inputs = load i64, ptr %p.inputs, align 8
+  %p.dtype = getelementptr i64, ptr %call, i64 3
+  %dtype = load i64, ptr %p.dtype, align 8
+  %p.to.data = getelementptr i64, ptr %call, i64 4
+  %to.data = load i64, ptr %p.to.data, align 8
+  %p.to.dtype = getelementptr i64, ptr %call, i64 5
+  %to.dtype = load i64, ptr %p.to.dtype, align 8
+  %p.to.flags = getelementptr i64, ptr %call, i64 6
+  %to.flags = load i64, ptr %p.to.flags, align 8
+  %p.patches = getelementptr i64, ptr %call, i64 7
+  %patches = load ptr, ptr %p.patches, align 8
+  %p.count = getelementptr i64, ptr %call, i64 8
+  %count = load i64, ptr %p.count, align 8
+  br label %check
+check:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %flagged ]
+  %unchecked = icmp slt i64 %i, %inputs
+  br i1 %unchecked, label %typed, label %bind
+typed:
+  %p.object = getelementptr ptr, ptr %objects, i64 %i
+  %object = load ptr, ptr %p.object, align 8
+  %p.own.dtype = getelementptr i8, ptr %object, i64 %to.dtype
+  %own.dtype = load i64, ptr %p.own.dtype, align 8
+  %right = icmp eq i64 %own.dtype, %dtype
+  br i1 %right, label %flagged, label %refuse
+flagged:
+  %p.flags = getelementptr i8, ptr %object, i64 %to.flags
+  %flags = load i32, ptr %p.flags, align 4
+  %plain = and i32 %flags, 257  ; NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED
+  %is.plain = icmp eq i32 %plain, 257
+  %i.next = add i64 %i, 1
+  br i1 %is.plain, label %check, label %refuse
+refuse:
+  ret i64 1
+bind:
+  %k = phi i64 [ 0, %check ], [ %k.next, %patch ]
+  %unbound = icmp slt i64 %k, %count
+  br i1 %unbound, label %patch, label %work
+patch:
+  %p.which = getelementptr [3 x i64], ptr %patches, i64 %k
+  %which = load i64, ptr %p.which, align 8
+  %p.word = getelementptr i64, ptr %p.which, i64 1
+  %word = load ptr, ptr %p.word, align 8
+  %p.more = getelementptr i64, ptr %p.which, i64 2
+  %more = load i64, ptr %p.more, align 8
+  %p.array = getelementptr ptr, ptr %objects, i64 %which
+  %array = load ptr, ptr %p.array, align 8
+  %p.data = getelementptr i8, ptr %array, i64 %to.data
+  %data = load i64, ptr %p.data, align 8
+  %address = add i64 %data, %more
+  store i64 %address, ptr %word, align 8
+  %k.next = add i64 %k, 1
+  br label %bind
+work:
+  call void @rg_run(ptr %job, i64 0)
+  ret i64 0
+}
+
 ; Participant %tid of the job runs its records in order.
 define void @rg_run(ptr %job, i64 %tid) nounwind {
 entry:
