@@ -8,7 +8,7 @@ from typing import ClassVar
 from rnngraph.errors import CompileError
 from rnngraph.ir import Graph, Op
 from rnngraph.phases.lanes import Unsupported
-from rnngraph.phases.stages import Schedule, build_schedule
+from rnngraph.phases.stages import ERRORS, Schedule, build_schedule
 from rnngraph.phases.text import schedule_text
 from rnngraph.rewrite import Pass, PassContext
 from rnngraph.runtime.segments import segment
@@ -48,3 +48,6 @@ class SchedulePhases(Pass):
                 what = "a step is" if stage.is_scan else "all steps at once:"
                 context.note(stage.name, f"{what} {phases} phase{'s' if phases > 1 else ''}, "
                                          f"{sum(stage.waits)} barrier(s) when lanes are shared")
+                if stage.precision in ERRORS and any(p.groups for p in stage.partition.phases):
+                    context.note(stage.name, f"products in {stage.precision}: each factor is rounded, by up to "
+                                             f"{ERRORS[stage.precision]:.2g} of it; sums and states are f32")

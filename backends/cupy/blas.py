@@ -17,7 +17,9 @@ import numpy as np
 from rnngraph.errors import CompileError, MissingExtraError
 
 P, INT, SIZE = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
-OP_N, OP_T, R_32F, COMPUTE_32F_PEDANTIC, GEMM_DEFAULT = 0, 1, 0, 69, -1
+OP_N, OP_T, R_32F, R_16BF, GEMM_DEFAULT = 0, 1, 0, 14, -1
+COMPUTE_32F, COMPUTE_32F_PEDANTIC, COMPUTE_32F_FAST_TF32 = 68, 69, 77
+KINDS = {"f32": (R_32F, COMPUTE_32F_PEDANTIC), "tf32": (R_32F, COMPUTE_32F_FAST_TF32), "bf16": (R_16BF, COMPUTE_32F)}
 WORKSPACE = 32 << 20  # bytes, as NVIDIA recommends for Hopper
 
 SIGNATURES: MappingProxyType[str, tuple[Any, ...]] = MappingProxyType({
@@ -70,13 +72,15 @@ class Blas:
         self.factors = {True: int(self.one.ctypes.data), False: int(self.zero.ctypes.data)}
 
     def product(self, left: int, left_stride: int, right: int, out: int, sizes: tuple[int, int, int], *,
-                add: bool) -> None:
-        """out[rows, lanes] = left[rows, k] @ right[k, lanes], or += with ``add``, in true f32; ``sizes`` are rows, k
-        and lanes, ``left_stride`` the floats from row to row. cuBLAS has columns first: out' = right' left'."""
+                add: bool, precision: str = "f32") -> None:
+        """out[rows, lanes] = left[rows, k] @ right[k, lanes], or += with ``add``, in true f32, in TF32, or of factors
+        that are bf16; ``sizes`` are rows, k and lanes, ``left_stride`` the numbers from row to row. cuBLAS has columns
+        first: out' = right' left'."""
+        kind, compute = KINDS[precision]
         rows, k, lanes = sizes
         _checked("cublasGemmEx", self.loaded.cublasGemmEx(
-            self.handle, OP_N, OP_N, lanes, rows, k, self.factors[True], right, R_32F, lanes, left, R_32F,
-            max(left_stride, k), self.factors[add], out, R_32F, lanes, COMPUTE_32F_PEDANTIC, GEMM_DEFAULT))
+            self.handle, OP_N, OP_N, lanes, rows, k, self.factors[True], right, kind, lanes, left, kind,
+            max(left_stride, k), self.factors[add], out, R_32F, lanes, compute, GEMM_DEFAULT))
 
 
 def _checked(what: str, status: int) -> None:

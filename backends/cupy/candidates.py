@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, arranged, loop_bytes, misfit
-from rnngraph.backends.cupy.costs import resident_cost, rounded_cost, streamed_cost
+from rnngraph.backends.cupy.costs import narrowed, resident_cost, rounded_cost, streamed_cost
 from rnngraph.backends.cupy.cudnn.candidates import cudnn_implementations
 from rnngraph.backends.cupy.requirements import ALWAYS, TENSOR_CORES, WEIGHTS, asked
 from rnngraph.backends.registry import Constraint, Device, Implementation, Machine
@@ -99,14 +101,16 @@ def rnn_cost(op: Op, dims: Dims, machine: Machine) -> float:
     return machine.gpu.seconds(op.opdef.cost(op, dims), steps=2.0 * steps)
 
 
-def steps_cost(op: Op, dims: Dims, machine: Machine) -> float:
-    """A product and a kernel for each phase of a step."""
+def steps_cost(op: Op, dims: Dims, machine: Machine, precision: str = "f32") -> float:
+    """A product and a kernel for each phase of a step; for bf16 one that rounds the left side as well."""
     (steps,) = resolve((Scan(op).attrs.steps,), dims)
-    return machine.gpu.seconds(op.opdef.cost(op, dims), steps=2.0 * steps)
+    kernels = 3.0 if precision == "bf16" else 2.0
+    return machine.gpu.seconds(narrowed(op.opdef.cost(op, dims), precision), steps=kernels * steps)
 
 
-def op_cost(op: Op, dims: Dims, machine: Machine) -> float:
-    return machine.gpu.seconds(op.opdef.cost(op, dims))
+def op_cost(op: Op, dims: Dims, machine: Machine, precision: str = "f32") -> float:
+    launches = 2.0 if precision == "bf16" else 1.0
+    return machine.gpu.seconds(narrowed(op.opdef.cost(op, dims), precision), launches=launches)
 
 
 def alone_cost(op: Op, dims: Dims, machine: Machine) -> float:
@@ -116,6 +120,17 @@ def alone_cost(op: Op, dims: Dims, machine: Machine) -> float:
 
 def no_cost(op: Op, dims: Dims, machine: Machine) -> float:
     return 0.0
+
+
+def _narrow(precision: str) -> tuple[Implementation, ...]:
+    """Kernels of our own whose products are by cuBLAS in a precision that must be asked for."""
+    always = (*ALWAYS, asked(precision), TENSOR_CORES, LANES_DTYPE)
+    return (
+        Implementation(f"cupy.scan.{precision}", "cupy", "gpu", frozenset({"scan"}), (*always, PHASES),
+                       partial(steps_cost, precision=precision), tried=True),
+        Implementation(f"cupy.rows.{precision}", "cupy", "gpu", frozenset({"matmul"}), (*always, ROWS),
+                       partial(op_cost, precision=precision)),
+    )
 
 
 def implementations() -> tuple[Implementation, ...]:
@@ -134,6 +149,7 @@ def implementations() -> tuple[Implementation, ...]:
                        (*ALWAYS, asked("bf16"), TENSOR_CORES, LANES_DTYPE, PHASES, RESIDENT_BF16), rounded_cost,
                        tried=True),
         Implementation("cupy.rows", "cupy", "gpu", COMPUTE, (*ALWAYS, LANES_DTYPE, ROWS), op_cost),
+        *(made for precision in ("tf32", "bf16") for made in _narrow(precision)),
         Implementation("cupy.view", "cupy", "gpu", MOVES, (*ALWAYS, MOVED), no_cost),
         Implementation("cupy.op", "cupy", "gpu", ALONE, ALWAYS, alone_cost),
     )

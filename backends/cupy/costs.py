@@ -15,7 +15,7 @@ from math import prod
 from rnngraph.backends.cupy.codegen.products import ROWS
 from rnngraph.backends.cupy.cudnn.candidates import RATE
 from rnngraph.backends.registry import Machine
-from rnngraph.ir import Dims, Op, Scan, resolve
+from rnngraph.ir import Cost, Dims, Op, Scan, resolve
 from rnngraph.ir.opdef import traffic, value_bytes
 
 REACHED = 0.5  # of the GPU's flops by products of our own; cuBLAS has all
@@ -41,6 +41,11 @@ def streamed_cost(op: Op, dims: Dims, machine: Machine) -> float:
     rate = machine.gpu.cached if weights <= machine.gpu.cache else machine.gpu.bytes
     return _fixed(op, dims, machine) + max(weights / machine.gpu.bytes + max(reads - 1, 0) * weights / rate,
                                            _arithmetic(op, dims, machine))
+
+
+def narrowed(cost: Cost, precision: str) -> Cost:
+    """What work costs, in f32's terms, whose products are in ``precision``."""
+    return Cost(cost.flops / RATE[precision], cost.bytes / (2 if precision == "bf16" else 1))
 
 
 def _fixed(op: Op, dims: Dims, machine: Machine) -> float:
@@ -69,4 +74,4 @@ def _passes(op: Op, dims: Dims) -> int:
     return -(-rows // ROWS)
 
 
-__all__ = ["resident_cost", "rounded_cost", "streamed_cost"]
+__all__ = ["narrowed", "resident_cost", "rounded_cost", "streamed_cost"]

@@ -1,4 +1,4 @@
-"""An NVIDIA GPU through CuPy: memory, streams, kernels as our own cubins; cuBLAS in true f32, and CUDA graphs.
+"""An NVIDIA GPU through CuPy: memory, streams, kernels as our own cubins; cuBLAS and CUDA graphs. f32 is f32, not TF32.
 
 All work is on one stream of the device's own. A call waits there for what CuPy's current stream has been given, and
 that stream waits for the call, so that arrays may be written just before and read just after it; results are allocated
@@ -161,12 +161,12 @@ class CupyDevice:
     def clear(self, array: Array) -> None:
         array.data.memset_async(0, array.nbytes, self.stream)  # type: ignore[attr-defined]
 
-    def product(self, left: Array, right: Array, out: Array, *, add: bool) -> None:
+    def product(self, left: Array, right: Array, out: Array, *, add: bool, precision: str = "f32") -> None:
         if self._blas is None:
             self._blas = self._opened()
         (rows, k), lanes = left.shape, right.shape[1]
         self._blas.product(self.address(left), left.strides[0] // left.itemsize, self.address(right),
-                           self.address(out), (rows, k, lanes), add=add)
+                           self.address(out), (rows, k, lanes), add=add, precision=precision)
 
     def rnn(self, setting: Setting, arrays: Arrays, weights: Array) -> Recurrent:
         return Network(setting, arrays, weights, self, self.stream.ptr)

@@ -68,8 +68,9 @@ class Device(Protocol):
     def clear(self, array: Array) -> None:
         """Zero."""
 
-    def product(self, left: Array, right: Array, out: Array, *, add: bool) -> None:
-        """out = left @ right, or out += ...: f32 matrices with lanes side by side and any row stride; never TF32."""
+    def product(self, left: Array, right: Array, out: Array, *, add: bool, precision: str = "f32") -> None:
+        """out = left @ right, or out += ...: f32 matrices with lanes side by side and any row stride. Precision "tf32"
+        rounds factors to 10 bits of mantissa; for "bf16" they are given as their 16 bits (uint16). Sums are f32."""
 
     def rnn(self, setting: Setting, arrays: Arrays, weights: Array) -> Recurrent:
         """cuDNN's network for a setting on memory of this device; weights as `WeightSpace` packs them, on the host.

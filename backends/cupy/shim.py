@@ -36,6 +36,20 @@ FLAGS = ("-std=c++17", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE", "-DRG_SHIM",
 _RUNNING = threading.Lock()  # the library of the fibers runs one launch at a time
 
 
+def _from_bf16(bits: Array) -> Array:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _to_tf32(x: Array) -> Array:
+    """To the nearest with 10 bits of mantissa, ties to even."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    return ((bits + 0xFFF + (bits >> 13 & 1)) & 0xFFFFE000).view(np.float32)
+
+
+# what tensor cores make of factors
+FACTORS: dict[str, Callable[[Array], Array]] = {"f32": np.asarray, "tf32": _to_tf32, "bf16": _from_bf16}
+
+
 class ShimModule:
     """A library that g++ has built."""
 
@@ -94,7 +108,8 @@ class ShimDevice:
     def clear(self, array: Array) -> None:
         array[...] = 0
 
-    def product(self, left: Array, right: Array, out: Array, *, add: bool) -> None:
+    def product(self, left: Array, right: Array, out: Array, *, add: bool, precision: str = "f32") -> None:
+        left, right = FACTORS[precision](left), FACTORS[precision](right)
         if add:
             out += left @ right
         else:
@@ -162,4 +177,4 @@ def _compiler() -> tuple[str, str]:
     return path, subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
 
 
-__all__ = ["ShimDevice", "ShimModule"]
+__all__ = ["FACTORS", "ShimDevice", "ShimModule"]

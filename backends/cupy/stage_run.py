@@ -12,6 +12,8 @@ import numpy as np
 from rnngraph.backends.cupy.codegen.arguments import field_of, struct_dtype, sums_field
 from rnngraph.backends.cupy.codegen.phase import THREADS
 from rnngraph.backends.cupy.codegen.products import columns
+from rnngraph.backends.cupy.codegen.stage import NARROW
+from rnngraph.backends.cupy.codegen.tensor_cores import bf16_bits
 from rnngraph.backends.cupy.machine import Module
 from rnngraph.backends.cupy.values import Values, host
 from rnngraph.ir import Array, Value, resolve
@@ -91,6 +93,9 @@ class StageRun:
                      for p, phase in enumerate(stage.partition.phases) for g, group in enumerate(phase.groups)}
         for (p, g), array in self.sums.items():
             self.memory(sums_field(p, g), array)
+        self.narrow = {(p, g, k): self.own((self.rows, piece.k), np.uint16)
+                       for p, phase in enumerate(stage.partition.phases) for g, group in enumerate(phase.groups)
+                       for k, piece in enumerate(group.pieces) if stage.precision == "bf16"}
         self.weights = {(p, g): self.packed(group) for p, phase in enumerate(stage.partition.phases)
                         for g, group in enumerate(phase.groups)}
 
@@ -152,7 +157,8 @@ class StageRun:
 
     def packed(self, group: Group) -> list[Array]:
         """The weights of each piece: [k, parts * lanes]."""
-        return [self.device.xp.asarray(np.concatenate(columns(group, q), 1)) for q in range(len(group.pieces))]
+        held = bf16_bits if self.stage.precision == "bf16" else np.asarray
+        return [self.device.xp.asarray(held(np.concatenate(columns(group, q), 1))) for q in range(len(group.pieces))]
 
     def bind_lengths(self, lengths: Value) -> None:
         """One per row: the rows of an image share that of their batch entry."""
@@ -177,7 +183,8 @@ class StageRun:
     def launches(self) -> int:
         """About how many a call has."""
         phases = self.stage.partition.phases
-        return len(self.before) + len(self.after) + self.steps * sum(1 + len(p.groups) for p in phases)
+        return len(self.before) + len(self.after) + (
+            self.steps * (len(self.narrow) + sum(1 + len(p.groups) for p in phases)))
 
     def run(self) -> None:
         """All steps."""
@@ -197,14 +204,24 @@ class StageRun:
         for g, group in enumerate(phase.groups):
             for k, (piece, weights) in enumerate(zip(group.pieces, self.weights[p, g], strict=True)):
                 left = self.operand(piece.load.leaf.name if piece.load.leaf else "", t, step, piece.load.shift)
-                lanes = slice(piece.load.off, piece.load.off + piece.k)
-                self.device.product(left[:, lanes], weights, self.sums[p, g], add=k > 0)
+                left = left[:, piece.load.off : piece.load.off + piece.k]
+                if self.stage.precision == "bf16":
+                    left = self.narrowed(left, self.narrow[p, g, k])
+                self.device.product(left, weights, self.sums[p, g], add=k > 0, precision=self.stage.precision)
         if phase.reduces:
             grid, shared = self.rows, 4 * (THREADS // 32)
         else:
             grid, shared = -(-self.rows * phase.n // THREADS), 0
         self.module.launch(f"phase{p}", (grid, 1, 1), (THREADS, 1, 1),
                            [self.args, np.int32(t), np.int32(before), np.int32(step)], shared)
+
+    def narrowed(self, left: Array, to: Array) -> Array:
+        """A left side in bf16."""
+        if to.size:
+            self.module.launch(NARROW, (-(-to.size // THREADS), 1, 1), (THREADS, 1, 1), [
+                np.int64(self.device.address(left)), np.int64(self.device.address(to)), np.int32(to.shape[0]),
+                np.int32(to.shape[1]), np.int64(left.strides[0] // left.itemsize)])
+        return to
 
     def operand(self, name: str, t: int, step: int, shift: int = 0) -> Array:
         """What a product reads at a step: rows and lanes."""

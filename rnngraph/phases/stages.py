@@ -23,6 +23,7 @@ VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "con
                    "size"})
 ALONE = frozenset({"llvm.nest", "cupy.op"})  # implementations of ops that are no part of a stage
 CALLS = "cupy.cudnn."  # implementations of rnn nodes that a library runs whole
+ERRORS = {"tf32": 2.0**-11, "bf16": 2.0**-8}  # of a factor of a product, relative, in precisions other than f32
 JOINS = frozenset({"concat", "pad"})  # a buffer of its own, that others are copied or written into
 
 
@@ -59,7 +60,7 @@ class Stage:
     rows      dims of its rows: (T, B) or (B,) for a rows stage, (B,) for a scan's step; with images (B, rows, columns)
     steps     number of steps of a scan; None for a rows stage
     until     the carry, one lane wide, that says which rows are done; "" when every step runs
-    impl      the implementation that a scan was selected for
+    impl      the implementation that a scan was selected for; of a rows stage that of its products, if it has any
     inputs    memory that it reads, by the name in its argument table
     outputs   values that it writes
     """
@@ -82,6 +83,11 @@ class Stage:
     @property
     def is_scan(self) -> bool:
         return self.steps is not None
+
+    @property
+    def precision(self) -> str:
+        """What its products are computed in: the end of the implementation's name says so."""
+        return end if (end := self.impl.rpartition(".")[2]) in ERRORS else "f32"
 
     def reads(self) -> list[Value]:
         """Every value that must be in memory before the stage runs."""
@@ -277,7 +283,8 @@ def rows_stage(ops: Sequence[Op], segment: frozenset[Op] | None = None) -> Stage
                 outputs[f"y{len(outputs)}"] = v
     parts = partition(rows, leaves, list(outputs.items()))
     layer = next((op.layer for op in ops if op.layer), ops[0].name)
-    return Stage(layer, rows, parts, _inputs(parts), outputs, waits=barriers(parts, {}), shifts=_shifts(parts, layer))
+    return Stage(layer, rows, parts, _inputs(parts), outputs, waits=barriers(parts, {}), shifts=_shifts(parts, layer),
+                 impl=next((op.impl for op in ops if op.name == "matmul"), ""))
 
 
 def _needed_outside(v: Value, internal: frozenset[Op], rows: tuple[Dim, ...], segment: frozenset[Op] | None) -> bool:
@@ -332,7 +339,7 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
                 close()
             items.append(op)
         elif is_compute(op):
-            if open_ops and not _fits_rows(op, rows_of(open_ops[0])):
+            if open_ops and not (_fits_rows(op, rows_of(open_ops[0])) and _multiply_alike(op, open_ops)):
                 close()
             open_ops.append(op)
             inside.add(op)
@@ -355,6 +362,11 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
     if any(isinstance(i, Op) and i.name == "shift_rows" for i in needed):
         raise Unsupported("shifted rows that no loop reads: they are no view of memory")
     return Schedule(needed)
+
+
+def _multiply_alike(op: Op, others: Sequence[Op]) -> bool:
+    """Whether the products of a stage are all by one implementation, with ``op`` too."""
+    return op.name != "matmul" or all(other.impl == op.impl for other in others if other.name == "matmul")
 
 
 def _rows_stages(ops: Sequence[Op], segment: frozenset[Op]) -> list[Stage]:

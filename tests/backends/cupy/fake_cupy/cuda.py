@@ -14,7 +14,7 @@ import numpy as np
 
 from rnngraph.backends.cupy.caps import SHIM_CAPS
 from rnngraph.backends.cupy.codegen.stage import Source
-from rnngraph.backends.cupy.shim import ShimDevice
+from rnngraph.backends.cupy.shim import FACTORS, ShimDevice
 from tests.backends.cupy.fake_cupy.array import ndarray
 from tests.backends.cupy.fake_cupy.stream import CUDARuntimeError, Stream, current
 
@@ -162,28 +162,31 @@ class Cublas:
     def cublasGemmEx(self, handle: Any, opa: int, opb: int, m: int, n: int, k: int, alpha: int, a: int, atype: int,
                      lda: int, b: int, btype: int, ldb: int, beta: int, c: int, ctype: int, ldc: int, compute: int,
                      algorithm: int) -> int:
-        if (opa, opb, atype, btype, ctype, compute) != (0, 0, 0, 0, 0, 69) or lda < m or ldb < k or ldc < m:
+        kinds = {(0, 69): "f32", (0, 77): "tf32", (14, 68): "bf16"}
+        known = (opa, opb, atype, ctype) == (0, 0, btype, 0) and (atype, compute) in kinds
+        if not known or lda < m or ldb < k or ldc < m:
             return 7  # CUBLAS_STATUS_INVALID_VALUE
         stream = self.streams[handle.value]
         one, add = (ctypes.c_float.from_address(p).value for p in (alpha, beta))
         if handle.value not in self.workspaces:
             stream.no_capture("an allocation of cuBLAS")
-        left, right, out = (_columns(p, stride, count, rows)
-                            for p, stride, count, rows in ((b, ldb, n, k), (a, lda, k, m),
-                                                           (c, ldc, n, m)))
+        number = ctypes.c_uint16 if atype == 14 else ctypes.c_float
+        left, right = _columns(b, ldb, n, k, number), _columns(a, lda, k, m, number)
+        out, factor = _columns(c, ldc, n, m), FACTORS[kinds[atype, compute]]
 
         def work() -> None:
-            product = one * (left @ right)
+            product = one * (factor(left) @ factor(right))
             out[...] = product + add * out if add else product
         self.calls += 1
         stream.put(work)
         return 0
 
 
-def _columns(address: int, stride: int, count: int, rows: int) -> np.ndarray[Any, Any]:
-    """A matrix in cuBLAS's order, transposed: ``count`` columns of ``rows`` floats, ``stride`` floats apart."""
-    whole = np.ctypeslib.as_array((ctypes.c_float * ((count - 1) * stride + rows)).from_address(address))
-    return np.lib.stride_tricks.as_strided(whole, (count, rows), (4 * stride, 4))
+def _columns(address: int, stride: int, count: int, rows: int, number: Any = ctypes.c_float) -> np.ndarray[Any, Any]:
+    """A matrix in cuBLAS's order, transposed: ``count`` columns of ``rows`` numbers, ``stride`` numbers apart."""
+    whole = np.ctypeslib.as_array((number * ((count - 1) * stride + rows)).from_address(address))
+    size = ctypes.sizeof(number)
+    return np.lib.stride_tricks.as_strided(whole, (count, rows), (size * stride, size))
 
 
 __all__ = ["CUDADriverError", "CUDARuntimeError", "Cublas", "Device", "Function", "Module", "NVRTCError"]
