@@ -9,7 +9,7 @@ from rnngraph.backends.cupy.costs import narrowed, resident_cost, rounded_cost, 
 from rnngraph.backends.cupy.cudnn.candidates import cudnn_implementations
 from rnngraph.backends.cupy.requirements import ALWAYS, TENSOR_CORES, WEIGHTS, asked
 from rnngraph.backends.registry import Constraint, Device, Implementation, Machine
-from rnngraph.ir import OPS, Dims, Op, Rnn, Scan, resolve
+from rnngraph.ir import OPS, Cost, Dims, Op, Rnn, Scan, numel, resolve
 from rnngraph.phases.lanes import LANES, Unsupported
 from rnngraph.phases.stages import JOINS, VIEWS, rows_stage, scan_stage
 
@@ -113,9 +113,13 @@ def op_cost(op: Op, dims: Dims, machine: Machine, precision: str = "f32") -> flo
     return machine.gpu.seconds(narrowed(op.opdef.cost(op, dims), precision), launches=launches)
 
 
-def alone_cost(op: Op, dims: Dims, machine: Machine) -> float:
-    """CuPy, op by op: several kernels, and arrays of their own."""
-    return machine.gpu.seconds(op.opdef.cost(op, dims), launches=4)
+def host_cost(op: Op, dims: Dims, machine: Machine) -> float:
+    """numpy on the host, a loop op by op and step by step, and the way there and back."""
+    values = (*op.operands, *op.results)
+    moved = sum(numel(v.shape, dims) * v.type.dtype.itemsize for v in values)
+    steps = resolve((Scan(op).attrs.steps,), dims)[0] * len(Scan(op).body.body) if op.name == "scan" else 0
+    return (machine.python.seconds(op.opdef.cost(op, dims), steps=steps)
+            + machine.link.seconds(Cost(0.0, moved), launches=len(values)))
 
 
 def no_cost(op: Op, dims: Dims, machine: Machine) -> float:
@@ -134,7 +138,7 @@ def _narrow(precision: str) -> tuple[Implementation, ...]:
 
 
 def implementations() -> tuple[Implementation, ...]:
-    """cuDNN for rnn nodes; loops and kernels of our own for what has phases; CuPy for every other op."""
+    """cuDNN for rnn nodes; loops and kernels of our own for what has phases; every other op on the host."""
     return (
         *cudnn_implementations(),
         Implementation("cupy.rnn", "cupy", "gpu", frozenset({"rnn"}), (*ALWAYS, LANES_DTYPE, WEIGHTS), rnn_cost,
@@ -151,5 +155,5 @@ def implementations() -> tuple[Implementation, ...]:
         Implementation("cupy.rows", "cupy", "gpu", COMPUTE, (*ALWAYS, LANES_DTYPE, ROWS), op_cost),
         *(made for precision in ("tf32", "bf16") for made in _narrow(precision)),
         Implementation("cupy.view", "cupy", "gpu", MOVES, (*ALWAYS, MOVED), no_cost),
-        Implementation("cupy.op", "cupy", "gpu", ALONE, ALWAYS, alone_cost),
+        Implementation("cupy.op", "cupy", "gpu", ALONE, ALWAYS, host_cost),
     )

@@ -2,7 +2,7 @@
 
 Every value has an array of its own, or is a view of one. A call copies its inputs in, repeats the launches, and copies
 its outputs out. Launches that always have the same arguments stand together as one recording (a CUDA graph); between
-them is what looks at values on the host, or what CuPy computes op by op in memory of its own.
+them is what looks at values on the host, what CuPy moves in memory of its own, and what numpy computes on the host.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from rnngraph.backends.cupy.cudnn.variants import VARIANTS
 from rnngraph.backends.cupy.loop_run import LoopRun
 from rnngraph.backends.cupy.machine import Device, Module
 from rnngraph.backends.cupy.stage_run import StageRun
-from rnngraph.backends.cupy.values import Values
+from rnngraph.backends.cupy.values import Values, held, host
 from rnngraph.errors import CompileError, DeviceError
 from rnngraph.ir import BOOL, Array, Dims, Interpreter, Op, Value
-from rnngraph.phases.stages import Schedule, Stage
+from rnngraph.phases.stages import JOINS, VIEWS, Schedule, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,17 @@ class Plan:
         self.actions.append(Action(stage.name, made.run, made.launches))
 
     def op(self, op: Op) -> None:
-        """A view is made once; what is computed is computed in every call."""
-        results = self.evaluate(op)
+        """A view is made once; what is computed is computed in every call: moves of memory on the device, all else on the
+        host, for the ops' evaluations are numpy's."""
+        if op.name not in VIEWS | JOINS or op.name in ("windows", "shift_rows"):
+            targets = [self.values.make(v) for v in op.results]
+            if op.operands or op.blocks:
+                why = f"{op.name} is computed by numpy on the host"
+                self.actions.append(Action(named(op), partial(self.compute_there, op, targets), why=why))
+            else:
+                self.compute_there(op, targets)
+            return
+        results = self.evaluate(op, self.values.get)
         sources = [self.values.get(v) for v in op.operands]
         if op.operands and all(any(shares(r, s) for s in sources) for r in results):
             for v, array in zip(op.results, results, strict=True):
@@ -87,20 +96,31 @@ class Plan:
             return
         targets = [self.values.make(v) for v in op.results]
         if op.operands:
-            why = f"{op.name} is computed by CuPy, in memory of its own"
+            why = f"{op.name} is moved by CuPy, in memory of its own"
             self.actions.append(Action(named(op), partial(self.compute, op, targets), why=why))
         else:
             self.compute(op, targets)
 
-    def evaluate(self, op: Op) -> list[Array]:
-        for v in op.operands:
-            self.interpreter.bind(v, self.values.get(v))
+    def evaluate(self, op: Op, array: Callable[[Value], Array]) -> list[Array]:
+        for v in dict.fromkeys((*op.operands, *(v for b in op.blocks for v in b.captures()))):
+            self.interpreter.bind(v, array(v))
         self.interpreter.run_op(op)
         return [self.interpreter.env[v] for v in op.results]
 
     def compute(self, op: Op, targets: Sequence[Array]) -> None:
-        for target, array in zip(targets, self.evaluate(op), strict=True):
+        for target, array in zip(targets, self.evaluate(op, self.values.get), strict=True):
             self.device.copy(target, array)
+
+    def compute_there(self, op: Op, targets: Sequence[Array]) -> None:
+        """On the host; values are there and back again as the op has them."""
+        with np.errstate(all="ignore"):  # NaN and inf are values here, not accidents
+            results = self.evaluate(op, self.brought)
+        for target, array in zip(targets, results, strict=True):
+            self.device.copy(target, held(array))
+
+    def brought(self, v: Value) -> Array:
+        array = host(self.device, self.values.get(v))
+        return array != 0 if v.type.dtype is BOOL else array
 
     @property
     def on_host(self) -> list[str]:

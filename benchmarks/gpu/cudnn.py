@@ -86,10 +86,12 @@ def _network(name: str, path: str, attrs: RnnAttrs, algorithm: Algorithm, kind: 
 
 
 def _numbers(space: WeightSpace) -> dict[str, Array]:
+    """Weights as PyTorch starts them: larger ones make a network whose errors grow from step to step."""
     a, rng = space.attrs, np.random.default_rng(0)
+    most = a.hidden**-0.5
     found = {"x": rng.standard_normal((STEPS, BATCH, space.inputs)),
              "h0": rng.uniform(-1, 1, (space.pseudo_layers, BATCH, a.features)),
-             "weights": rng.uniform(-0.5, 0.5, space.size)}
+             "weights": rng.uniform(-most, most, space.size)}
     if a.has_cell:
         found["c0"] = rng.uniform(-1, 1, (space.pseudo_layers, BATCH, a.hidden))
     return found

@@ -335,7 +335,7 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
 
     for op in ops:
         if is_nest(op):
-            if _depends(op, inside):
+            if op.blocks or _depends(op, inside):
                 close()
             items.append(op)
         elif is_compute(op):
@@ -359,7 +359,7 @@ def build_schedule(ops: Iterable[Op], outputs: Sequence[Value]) -> Schedule:
             raise Unsupported(f"op {op.name} has no native form")
     close()
     needed = _needed(items, outputs)
-    if any(isinstance(i, Op) and i.name == "shift_rows" for i in needed):
+    if any(isinstance(i, Op) and i.name == "shift_rows" and i.impl not in ALONE for i in needed):
         raise Unsupported("shifted rows that no loop reads: they are no view of memory")
     return Schedule(needed)
 
@@ -391,7 +391,7 @@ def _needed(items: Sequence[Stage | Op], outputs: Sequence[Value]) -> list[Stage
         if isinstance(item, Stage):
             needed.update(item.reads())
         elif any(r in needed for r in item.results):
-            needed.update(item.operands)
+            needed.update(item.operands, *(b.captures() for b in item.blocks))
         else:
             continue
         kept.append(item)
