@@ -152,6 +152,7 @@ def implementations() -> tuple[Implementation, ...]:
         Implementation("cupy.loop.bf16", "cupy", "gpu", frozenset({"scan"}),
                        (*ALWAYS, asked("bf16"), TENSOR_CORES, LANES_DTYPE, PHASES, RESIDENT_BF16), rounded_cost,
                        tried=True),
+        Implementation("cupy.steps", "cupy", "gpu", frozenset({"scan"}), ALWAYS, host_cost, tried=True),
         Implementation("cupy.rows", "cupy", "gpu", COMPUTE, (*ALWAYS, LANES_DTYPE, ROWS), op_cost),
         *(made for precision in ("tf32", "bf16") for made in _narrow(precision)),
         Implementation("cupy.view", "cupy", "gpu", MOVES, (*ALWAYS, MOVED), no_cost),

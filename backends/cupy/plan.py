@@ -78,8 +78,8 @@ class Plan:
         self.actions.append(Action(stage.name, made.run, made.launches))
 
     def op(self, op: Op) -> None:
-        """A view is made once; what is computed is computed in every call: moves of memory on the device, all else on the
-        host, for the ops' evaluations are numpy's."""
+        """A view is made once; what is computed is computed in every call: moves of memory on the device, all else on
+        the host, for the ops' evaluations are numpy's."""
         if op.name not in VIEWS | JOINS or op.name in ("windows", "shift_rows"):
             targets = [self.values.make(v) for v in op.results]
             if op.operands or op.blocks:

@@ -63,8 +63,8 @@ def cell_table() -> str:
     for name, entry in TABLE.items():
         whole, loops = taken(entry)
         algorithms = [n.split(".")[2] for n in whole if n.startswith("cupy.cudnn.") and n.count(".") == 2]
-        cells = ["all four" if len(algorithms) == 4 else ", ".join(algorithms), *("yes" if n in loops else "" for n in own)]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        fused = "all four" if len(algorithms) == 4 else ", ".join(algorithms)
+        lines.append(f"| {name} | " + " | ".join([fused, *("yes" if n in loops else "" for n in own)]) + " |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""What no kernel takes: moves of memory by CuPy, all else by numpy on the host; on the stand-in and on a double of CuPy."""
+"""What no kernel takes: moves by CuPy, all else by numpy on the host; on the stand-in and on a double of CuPy."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import rnngraph as rg
 from rnngraph import nn
 from rnngraph.backends.cupy import device
 from rnngraph.backends.cupy.gpu import CupyDevice
+from rnngraph.ir import resolve
 from tests.backends.cupy.fake_cupy import installed
 from tests.backends.cupy.on_shim import needs_compiler
 
 pytestmark = needs_compiler
 TOLERANCE = 2e-6  # both sides are float32, of numbers about 1
-SIZES = {"batch": 2, "time": 7}
+SIZES = {"batch": 2, "time": 7}  # of symbols
 IMAGES, ROWS, TOKENS = ("batch", "time", 4, 4, 2), ("batch", "time", 6), ("batch", "time")
 
 
@@ -45,7 +46,7 @@ def test_models(name: str) -> None:
     layer = make()
     model = rg.compile(layer, given, target="gpu", without=["cupy.cudnn"])
     cpu = rg.compile(layer, given, target="cpu")
-    rng, shape = np.random.default_rng(0), [SIZES.get(str(d), d) for d in given.type.shape]
+    rng, shape = np.random.default_rng(0), resolve(given.type.shape, SIZES)
     for _ in range(3):  # launched, captured, replayed
         x: Any = rng.integers(0, 30, shape) if given.type.dtype.kind == "int" else rng.standard_normal(shape)
         x = x.astype(given.type.dtype.numpy)
