@@ -1,20 +1,22 @@
 """Repeated calls: what `NativeKernel.run_into` does for arrays that are as they were, in one native call.
 
-A plan whose sizes have been seen, whose arrays are all f32, and that one thread runs, needs nothing of a call but where
-its arrays lie. Native code reads that out of the numpy objects (whose layout numpy keeps for extension modules;
-`offsets` looks it up and checks it), with their dtype and flags, so that Python has only their shapes to look at.
+A plan whose sizes have been seen, and whose arrays are all f32, needs nothing of a call but where its arrays lie.
+Native code reads that out of the numpy objects (whose layout numpy keeps for extension modules; `offsets` looks it up
+and checks it), with their dtype and flags, so that Python has only their shapes to look at.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 
+from rnngraph.backends.llvm.pace import Pace
 from rnngraph.backends.llvm.plan import Plan
-from rnngraph.backends.llvm.pool import native_call
+from rnngraph.backends.llvm.pool import Pool, native_calls
 from rnngraph.ir import F32, Array
 
 FLOAT = np.dtype(np.float32)
@@ -40,12 +42,15 @@ def offsets() -> tuple[int, int, int] | None:
 
 
 class HotCall:
-    """Calls with arrays of the shapes of one plan. ``free`` is the kernel's list of plans that wait for a call."""
+    """Calls with arrays of the shapes of one plan. ``free`` is the kernel's list of plans that wait for a call; where
+    threads share one, they are those of ``pool``, while ``pace`` says that it pays."""
 
-    def __init__(self, free: list[Plan], plan: Plan) -> None:
+    def __init__(self, free: list[Plan], plan: Plan, pool: Pool | None, pace: Pace) -> None:
         self.free = free
         self.shapes = plan.shapes
-        self.native: Callable[[int], int] = native_call()
+        self.pool = pool if plan.job.participants > 1 else None
+        self.pace = pace
+        self.bind, self.call = native_calls()
 
     def __call__(self, arrays: Sequence[object]) -> list[Array] | None:
         """New outputs; None, with nothing done, when another way must be taken. ``arrays`` are numpy arrays of the
@@ -64,9 +69,23 @@ class HotCall:
         for out in outputs:
             objects[k] = id(out)
             k += 1
-        refused = self.native(bound.address)
+        done = not self.call(bound.address) if self.pool is None else self.share(plan, bound.address, self.pool)
         self.free.append(plan)
-        return None if refused else outputs
+        return outputs if done else None
+
+    def share(self, plan: Plan, address: int, pool: Pool) -> bool:
+        """Run on all threads, when they are free and that pays now."""
+        if not self.pace.share() or not pool.try_acquire():
+            return False
+        try:
+            if self.bind(address):
+                return False
+            start = time.perf_counter()
+            pool.run(plan.job)
+            self.pace.took(time.perf_counter() - start, shared=True)
+        finally:
+            pool.release()
+        return True
 
 
 class Bound:
@@ -91,7 +110,7 @@ class Bound:
 def is_hot(plan: Plan) -> bool:
     """Whether calls of a plan need nothing but its arrays' places."""
     f32 = all(v.type.dtype is F32 for v in (*plan.code.inputs, *plan.code.outputs))
-    return (f32 and plan.job.participants == 1 and not plan.given_ends and not plan.arrays.flags
+    return (f32 and not plan.given_ends and not plan.arrays.flags
             and not plan.nests.checked and offsets() is not None)
 
 

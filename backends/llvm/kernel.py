@@ -140,7 +140,9 @@ class NativeKernel:
         """What repeats calls with these sizes, after one; None where it takes more than their arrays' places."""
         with self.lock:
             free = self.plans.get(plan_key(dims, self.threads))
-            return HotCall(free, free[-1]) if free and is_hot(free[-1]) else None
+            if not free or not is_hot(free[-1]):
+                return None
+            return HotCall(free, free[-1], self.pool, self.pace(dims))
 
     def kept_bytes(self) -> int:
         """What the buffers of the plans that wait for a call take."""

@@ -40,7 +40,8 @@ RECORD = np.dtype([("fn", np.int64), ("args", np.int64), ("a", np.int64, (7,)), 
 BARRIER = "rg_barrier"
 SPIN_SECONDS = 150e-6  # how long a worker spins for the next job before it parks
 _SLOT = 512  # bytes; the layout is in runtime.ll
-_EXPORTS = ("rg_run", "rg_spin", "rg_barrier", "rg_pool_init", "rg_pool_run", "rg_post", "rg_worker", "rg_call")
+_EXPORTS = ("rg_run", "rg_spin", "rg_barrier", "rg_pool_init", "rg_pool_run", "rg_post", "rg_worker", "rg_bind",
+            "rg_call")
 _PAUSE = {"x86_64": "call void @llvm.x86.sse2.pause()", "aarch64": "call void @llvm.aarch64.hint(i32 1)",
           "arm64": "call void @llvm.aarch64.hint(i32 1)"}
 
@@ -72,7 +73,8 @@ class _Runtime:
 
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         self.run = native("rg_run", pointer, number)
-        self.call = ctypes.CFUNCTYPE(number, pointer)(self.library.address("rg_call"))
+        self.bind, self.call = (ctypes.CFUNCTYPE(number, pointer)(self.library.address(name))
+                                for name in ("rg_bind", "rg_call"))
         self.spin = native("rg_spin", number)
         self.pool_init = native("rg_pool_init", pointer, number)
         self.pool_run = native("rg_pool_run", pointer, pointer)
@@ -137,10 +139,10 @@ class Job:
         self.address: int = self._words.ctypes.data
 
 
-def native_call() -> Callable[[int], int]:
-    """``rg_call`` of runtime.ll."""
-    call: Callable[[int], int] = _runtime().call
-    return call
+def native_calls() -> tuple[Callable[[int], int], Callable[[int], int]]:
+    """``rg_bind`` and ``rg_call`` of runtime.ll."""
+    runtime = _runtime()
+    return runtime.bind, runtime.call
 
 
 def run_alone(job: Job) -> None:

@@ -86,14 +86,13 @@ define void @rg_barrier(ptr %counter, i64 %participants) nounwind {
   ret void
 }
 
-; Gives a job the memory of this call's numpy arrays, and runs it on this thread. Returns 1, with nothing done, when an
-; input has another dtype than expected, or is not C-contiguous and aligned. hot.py has the words of %call, all i64:
+; Gives a job the memory of this call's numpy arrays. Returns 1, with nothing done, when an input has another dtype than
+; expected, or is not C-contiguous and aligned. hot.py has the words of %call, all i64:
 ;     0 job  1 objects: one word for each array, inputs first, the address of the Python object  2 number of inputs
 ;     3 dtype object  4, 5, 6 bytes from an object to its memory's address, dtype, flags  7 patches  8 number of patches
 ; A patch, 3 x i64: which array, address of the word that is to hold its memory's address, bytes to add
-define i64 @rg_call(ptr %call) nounwind {
+define i64 @rg_bind(ptr %call) nounwind {
 entry:
-  %job = load ptr, ptr %call, align 8
   %p.objects = getelementptr i64, ptr %call, i64 1
   %objects = load ptr, ptr %p.objects, align 8
   %p.inputs = getelementptr i64, ptr %call, i64 2
@@ -134,7 +133,7 @@ refuse:
 bind:
   %k = phi i64 [ 0, %check ], [ %k.next, %patch ]
   %unbound = icmp slt i64 %k, %count
-  br i1 %unbound, label %patch, label %work
+  br i1 %unbound, label %patch, label %done
 patch:
   %p.which = getelementptr [3 x i64], ptr %patches, i64 %k
   %which = load i64, ptr %p.which, align 8
@@ -150,9 +149,22 @@ patch:
   store i64 %address, ptr %word, align 8
   %k.next = add i64 %k, 1
   br label %bind
-work:
-  call void @rg_run(ptr %job, i64 0)
+done:
   ret i64 0
+}
+
+; rg_bind, and where it returns 0 the job, on this thread.
+define i64 @rg_call(ptr %call) nounwind {
+entry:
+  %refused = call i64 @rg_bind(ptr %call)
+  %fits = icmp eq i64 %refused, 0
+  br i1 %fits, label %work, label %out
+work:
+  %job = load ptr, ptr %call, align 8
+  call void @rg_run(ptr %job, i64 0)
+  br label %out
+out:
+  ret i64 %refused
 }
 
 ; Participant %tid of the job runs its records in order.

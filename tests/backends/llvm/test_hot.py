@@ -112,6 +112,19 @@ def test_many_shapes() -> None:
     assert len(made.program.hot) <= MAX_HOT
 
 
+def test_a_call_that_threads_share() -> None:
+    made = rg.compile(nn.LSTM(128, return_sequences=True), rg.Input(("batch", "time", 128)), target="cpu", threads=2)
+    x = array(4, 30, 128)
+    want = np.asarray(made(x))
+    for k in range(5):
+        assert np.array_equal(np.asarray(made(x)), want), f"call {k}"
+    (hot,) = made.program.hot.values()
+    assert isinstance(hot, HotCall)
+    assert hot.pool is not None
+    alone = rg.compile(nn.LSTM(128, return_sequences=True), rg.Input(("batch", "time", 128)), target="cpu", threads=1)(x)
+    assert np.array_equal(want, np.asarray(alone))
+
+
 def test_threads_share_a_model() -> None:
     made = model()
     arrays = [array(1, 8, 3) for _ in range(8)]
