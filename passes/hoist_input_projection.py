@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rnngraph.ir import Block, Builder, Graph, Op, Scan, Value
+from rnngraph.ir import Block, Builder, Dim, Graph, Op, Scan, Value
 from rnngraph.ir.dims import evaluate, symbols_of
 from rnngraph.ir.grid_ops import CONV
 from rnngraph.ir.ops import BROADCAST, CAST, CONST, MATMUL, SLICE, BroadcastAttrs, SliceAttrs, is_elementwise
@@ -25,6 +25,9 @@ class Plan:
 class HoistInputProjection(Pass):
     """Matmuls and convolutions of a step of a sequence, or of a slice of its features, by outer weights move in front
     of the scan.
+
+    For a GPU the steps that the user expects count, too: one step is a launch with fewer phases when it multiplies for
+    itself.
 
     Elementwise ops that read only their results, and values without a batch (biases), go along: one sequence
     enters the scan either way. Scans with a known number of steps below ``min-steps`` stay as they are, and so do
@@ -53,14 +56,22 @@ class HoistInputProjection(Pass):
             context.note(op.layer, "the projection stays in the step: rows are packed, and none is multiplied past its "
                                    "end")
             return True
+        steps = _expected(s.attrs.steps, context) if context.target != "cpu" else None
+        if steps is not None and steps < self.min_steps:
+            context.note(op.layer, f"the projection stays in the step: {steps} expected < min-steps = {self.min_steps}")
+            return True
         batch = next((v.shape[1] for v in s.xs if v.type.rank == 3), None)
-        known = batch is not None and symbols_of(batch) <= context.dims.keys()
-        rows = evaluate(batch, context.dims) if batch is not None and known else None
+        rows = None if batch is None else _expected(batch, context)
         if rows is None or rows <= self.max_batch or not _recurrent(s):
             return False
         if find(op, self.min_steps)[0].projections:
             context.note(op.layer, f"the projection stays in the step: {rows} rows > max-batch = {self.max_batch}")
         return True
+
+
+def _expected(dim: Dim, context: PassContext) -> int | None:
+    """A size, as far as the user's expectations tell."""
+    return evaluate(dim, context.dims) if symbols_of(dim) <= context.dims.keys() else None
 
 
 def _recurrent(s: Scan) -> bool:

@@ -107,7 +107,10 @@ def compile(model: object, inputs: Inputs = None, *, example_inputs: Any = None,
             plan = streaming(graph) if variant.stream else None
             if variant.packed:
                 check_packable(graph)
-            program = build_program(graph if plan is None else plan.graph, options, start, packed=variant.packed,
+            expected = options
+            if plan is not None and options.target != "cpu":  # launches are chosen for one step
+                expected = replace(options, dims={plan.time: 1, **options.dims})
+            program = build_program(graph if plan is None else plan.graph, expected, start, packed=variant.packed,
                                     labels=names[0])
             program.stream, program.kept = plan, kept
             program.packed_outputs = source.packed_outputs if isinstance(source, ImportedModel) else None

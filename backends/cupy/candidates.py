@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from rnngraph.backends.cupy.codegen.chain import LOOP_STREAMED, ROWS_STREAMED, unchained
 from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, arranged, loop_bytes, misfit
-from rnngraph.backends.cupy.costs import narrowed, resident_cost, rounded_cost, streamed_cost
+from rnngraph.backends.cupy.codegen.streamed import Streamed
+from rnngraph.backends.cupy.costs import narrowed, resident_cost, rounded_cost, rows_cost, streamed_cost
 from rnngraph.backends.cupy.cudnn.candidates import cudnn_implementations
 from rnngraph.backends.cupy.requirements import ALWAYS, TENSOR_CORES, WEIGHTS, asked
 from rnngraph.backends.registry import Constraint, Device, Implementation, Machine
@@ -66,6 +68,21 @@ def _rows(op: Op, device: Device) -> bool | str:
     return True
 
 
+def _chained(op: Op, device: Device) -> bool | str:
+    """Whether the op can be a stage of a chain."""
+    if not device.present:
+        return True
+    try:
+        stage = rows_stage([op])
+    except Unsupported:
+        return True  # that is the other constraint's to say
+    if reason := unchained(stage):
+        return reason
+    sms, shared = device.limits["sms"], device.limits["shared"]
+    needed = loop_bytes(stage, Streamed(stage, Streamed.grids(stage, sms)[0]))
+    return needed <= shared or f"they take {needed >> 10} KiB, a block has {shared >> 10}"
+
+
 def _moved(op: Op, device: Device) -> bool | str:
     """Shifted rows are no view of memory by themselves: what reads them must do so as part of a kernel."""
     if op.name != "shift_rows" or not device.present:
@@ -84,7 +101,8 @@ LANES_DTYPE = Constraint("dtypes", "kernels compute in f32, bool and i32", _lane
 PHASES = Constraint("phases", "the step's body splits into phases over rows and lanes", _phases)
 RESIDENT = Constraint("resident", "a loop in one kernel keeps its weights in shared memory", _resident)
 STREAMED = Constraint("streamed", "a loop in one kernel has its left sides in shared memory",
-                      lambda op, d: _resident(op, d, "cupy.loop.streamed"))
+                      lambda op, d: _resident(op, d, LOOP_STREAMED))
+CHAINED = Constraint("chained", "left sides of few rows stand in shared memory", _chained)
 RESIDENT_BF16 = Constraint("resident", "a loop in one kernel keeps its weights in registers and shared memory",
                            lambda op, d: _resident(op, d, "cupy.loop.bf16"))
 ROWS = Constraint("rows", "the op works row by row on the last axis", _rows)
@@ -147,7 +165,7 @@ def implementations() -> tuple[Implementation, ...]:
                        tried=True),
         Implementation("cupy.loop", "cupy", "gpu", frozenset({"scan"}), (*ALWAYS, LANES_DTYPE, PHASES, RESIDENT),
                        resident_cost, tried=True),
-        Implementation("cupy.loop.streamed", "cupy", "gpu", frozenset({"scan"}),
+        Implementation(LOOP_STREAMED, "cupy", "gpu", frozenset({"scan"}),
                        (*ALWAYS, LANES_DTYPE, PHASES, STREAMED), streamed_cost, tried=True),
         Implementation("cupy.loop.bf16", "cupy", "gpu", frozenset({"scan"}),
                        (*ALWAYS, asked("bf16"), TENSOR_CORES, LANES_DTYPE, PHASES, RESIDENT_BF16), rounded_cost,
@@ -155,6 +173,7 @@ def implementations() -> tuple[Implementation, ...]:
         Implementation("cupy.steps", "cupy", "gpu", frozenset({"scan"}), ALWAYS, host_cost, tried=True),
         Implementation("cupy.rows", "cupy", "gpu", COMPUTE, (*ALWAYS, LANES_DTYPE, ROWS), op_cost),
         *(made for precision in ("tf32", "bf16") for made in _narrow(precision)),
+        Implementation(ROWS_STREAMED, "cupy", "gpu", COMPUTE, (*ALWAYS, LANES_DTYPE, ROWS, CHAINED), rows_cost),
         Implementation("cupy.view", "cupy", "gpu", MOVES, (*ALWAYS, MOVED), no_cost),
         Implementation("cupy.op", "cupy", "gpu", ALONE, ALWAYS, host_cost),
     )

@@ -1,9 +1,10 @@
-"""What a loop in one kernel costs: its barriers, its arithmetic, and the weights that every step reads.
+"""What kernels with products of our own cost: barriers, arithmetic, and the weights that every step reads.
 
     resident   weights once from memory, then from the blocks' shared memories
     rounded    as resident, in bf16 on tensor cores
     streamed   weights in every step: from the cache where they fit it and another step has brought them, else from
                memory
+    rows       as a stage of a chain, which costs a barrier where a kernel of its own would cost a launch
 
 For more than `ROWS` rows a step reads them again. Sequences and states are read and written once.
 """
@@ -48,6 +49,17 @@ def narrowed(cost: Cost, precision: str) -> Cost:
     return Cost(cost.flops / RATE[precision], cost.bytes / (2 if precision == "bf16" else 1))
 
 
+def rows_cost(op: Op, dims: Dims, machine: Machine) -> float:
+    """Of an op over rows in a chain: what is no product runs at half the bandwidth, for blocks are few."""
+    gpu, weights, passes = machine.gpu, 0.0, 1
+    if op.name == "matmul":
+        weights = value_bytes(op.operands[1], dims)
+        passes = -(-prod(resolve(op.result.shape[:-1], dims)) // ROWS)
+    rate = gpu.cached if weights <= gpu.cache else gpu.bytes
+    return gpu.step + 2 * (traffic(op, dims) - weights) / gpu.bytes + max(
+        weights / gpu.bytes + (passes - 1) * weights / rate, _arithmetic(op, dims, machine))
+
+
 def _fixed(op: Op, dims: Dims, machine: Machine) -> float:
     """A launch, a barrier in each step, sequences and states."""
     return machine.gpu.launch + _steps(op, dims) * machine.gpu.step + traffic(op, dims) / machine.gpu.bytes
@@ -74,4 +86,4 @@ def _passes(op: Op, dims: Dims) -> int:
     return -(-rows // ROWS)
 
 
-__all__ = ["narrowed", "resident_cost", "rounded_cost", "streamed_cost"]
+__all__ = ["narrowed", "resident_cost", "rounded_cost", "rows_cost", "streamed_cost"]

@@ -7,13 +7,15 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rnngraph.backends.cupy.codegen.chain import Chain, chains
 from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, arranged
+from rnngraph.backends.cupy.codegen.products import Products
 from rnngraph.backends.cupy.codegen.stage import stage_source
 from rnngraph.backends.cupy.machine import Device, Module
 from rnngraph.backends.cupy.plan import Plan
 from rnngraph.errors import CompileError, ImplementationError
 from rnngraph.ir import Array, Dims, Value
-from rnngraph.phases.stages import Schedule
+from rnngraph.phases.stages import Schedule, Stage
 
 ROWS_IMPL = "cupy.rows"
 MAX_SIZES = 16  # bindings of the symbols whose plans, with their memory, are kept
@@ -28,14 +30,11 @@ class GpuKernel:
         self.outputs = tuple(outputs)
         self.device = device
         caps = device.caps
-        self.products = [arranged(s, s.impl, caps.sms, caps.shared) if s.impl in PRODUCTS else None
-                         for s in schedule.stages]
-        for s, made in zip(schedule.stages, self.products, strict=True):
-            if s.impl in PRODUCTS and made is None:
-                raise ImplementationError(f"cupy: layer {s.name!r}: the products of {s.impl} do not fit the "
-                                          f"{caps.shared >> 10} KiB of shared memory of a block of {caps.name}",
-                                          s.impl, s.name)
-        self.sources = [stage_source(stage, made) for stage, made in zip(schedule.stages, self.products, strict=True)]
+        self.links: list[tuple[Chain, int] | None] = self.chained(chains(schedule, caps.sms, caps.shared))
+        self.products = [link[0].products[link[1]] if link else self.arrange(stage)
+                         for stage, link in zip(schedule.stages, self.links, strict=True)]
+        self.sources = [link[0].source if link else stage_source(stage, made)
+                        for stage, made, link in zip(schedule.stages, self.products, self.links, strict=True)]
         built: dict[str, Module] = {}
         for stage, source in zip(schedule.stages, self.sources, strict=True):
             if source.text not in built:
@@ -47,6 +46,23 @@ class GpuKernel:
         self.modules = [built[source.text] for source in self.sources]
         self.plans: OrderedDict[tuple[tuple[str, int], ...], list[Plan]] = OrderedDict()
         self.lock = threading.Lock()
+
+    def chained(self, found: Sequence[Chain]) -> list[tuple[Chain, int] | None]:
+        """The chain of every stage, and its place there."""
+        places = {id(s): (chain, k) for chain in found for k, s in enumerate(chain.stages)}
+        return [places.get(id(s)) for s in self.schedule.stages]
+
+    def arrange(self, stage: Stage) -> Products | None:
+        """The products of a loop in one kernel; ImplementationError when they do not fit."""
+        if stage.impl not in PRODUCTS:
+            return None
+        caps = self.device.caps
+        made = arranged(stage, stage.impl, caps.sms, caps.shared)
+        if made is None:
+            raise ImplementationError(f"cupy: layer {stage.name!r}: the products of {stage.impl} do not fit the "
+                                      f"{caps.shared >> 10} KiB of shared memory of a block of {caps.name}",
+                                      stage.impl, stage.name)
+        return made
 
     @property
     def place(self) -> Any:
@@ -67,7 +83,8 @@ class GpuKernel:
             free = self.plans.get(key)
             plan = free.pop() if free else None
         if plan is None:
-            plan = Plan(self.schedule, self.modules, self.products, self.inputs, self.outputs, self.device, dims)
+            work = list(zip(self.modules, self.products, self.links, strict=True))
+            plan = Plan(self.schedule, work, self.inputs, self.outputs, self.device, dims)
         results = plan.run(inputs, on_host=on_host)
         with self.lock:
             self.plans.setdefault(key, []).append(plan)

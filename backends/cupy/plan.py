@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from rnngraph.backends.cupy.chain_run import ChainLink, ChainRun
+from rnngraph.backends.cupy.codegen.chain import Chain
 from rnngraph.backends.cupy.codegen.products import Products
 from rnngraph.backends.cupy.cudnn.run import CudnnRun
 from rnngraph.backends.cupy.cudnn.variants import VARIANTS
@@ -26,6 +28,9 @@ from rnngraph.backends.cupy.values import Values, held, host
 from rnngraph.errors import CompileError, DeviceError
 from rnngraph.ir import BOOL, Array, Dims, Interpreter, Op, Value
 from rnngraph.phases.stages import JOINS, VIEWS, Schedule, Stage
+
+Work = tuple[Module, Products | None, tuple[Chain, int] | None]  # of a stage: see `GpuKernel`
+CHECKED = "computed lengths are checked on the host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +46,26 @@ class Action:
 class Plan:
     """One call at a time."""
 
-    def __init__(self, schedule: Schedule, modules: Sequence[Module], products: Sequence[Products | None],
-                 inputs: Sequence[Value], outputs: Sequence[Value], device: Device, dims: Dims) -> None:
+    def __init__(self, schedule: Schedule, work: Sequence[Work], inputs: Sequence[Value], outputs: Sequence[Value],
+                 device: Device, dims: Dims) -> None:
         self.device = device
         self.values = Values(device, dims)
         self.interpreter = Interpreter(dims)
         self.actions: list[Action] = []
         self.calls: list[CudnnRun] = []
         self.now = ""  # the action that runs
+        self.chain: ChainRun | None = None  # the launch that the next stage of the chain may still join
+        self.place = 0  # of its action
         with device.building():
             self.inputs = [self.values.make(v) for v in inputs]
-            remaining = iter(zip(modules, products, strict=True))
+            remaining = iter(work)
             for item in schedule.items:
                 with self.doing(item.name if isinstance(item, Stage) else named(item)):
                     self.item(item, remaining)
             self.outputs = [(self.values.get(v), v.type.dtype) for v in outputs]
             self.parts = list(self.recorded())
 
-    def item(self, item: Stage | Op, remaining: Iterator[tuple[Module, Products | None]]) -> None:
+    def item(self, item: Stage | Op, remaining: Iterator[Work]) -> None:
         if isinstance(item, Stage):
             self.stage(item, *next(remaining))
         elif item.impl in VARIANTS:
@@ -69,13 +76,39 @@ class Plan:
     def network(self, op: Op) -> None:
         call = CudnnRun(op, self.values)
         self.calls.append(call)
-        self.actions.append(Action(named(op), call.run, len(call.work) * call.steps, call.on_host))
+        self.add(Action(named(op), call.run, len(call.work) * call.steps, call.on_host))
 
-    def stage(self, stage: Stage, module: Module, loop: Products | None) -> None:
+    def stage(self, stage: Stage, module: Module, loop: Products | None, link: tuple[Chain, int] | None) -> None:
+        if link is not None and loop is not None:
+            self.link(stage, module, loop, *link)
+            return
         made = LoopRun(stage, module, self.values, loop) if loop else StageRun(stage, module, self.values)
         for check in made.checks:
-            self.actions.append(Action(stage.name, check, why="computed lengths are checked on the host"))
-        self.actions.append(Action(stage.name, made.run, made.launches))
+            self.add(Action(stage.name, check, why=CHECKED))
+        self.add(Action(stage.name, made.run, made.launches))
+
+    def link(self, stage: Stage, module: Module, products: Products, chain: Chain, k: int) -> None:
+        """A stage of a chain: it joins the launch of the stages in front of it, when what must be done before it can be
+        done before them."""
+        made = ChainLink(stage, module, self.values, products)
+        for work, launches, why in (*((c, 0, CHECKED) for c in made.checks), *((c, 1, "") for c in made.before)):
+            reads = list(work.args[-1:]) if isinstance(work, partial) else None
+            self.add(Action(stage.name, work, launches, why), reads)
+        if self.chain is None or self.chain.chain is not chain:
+            launch = ChainRun(chain, module, self.values, k)
+            self.add(Action(stage.name, launch.run, 1))
+            self.chain, self.place = launch, len(self.actions) - 1
+        self.chain.take(made)
+
+    def add(self, action: Action, reads: Sequence[Array] | None = None) -> None:
+        """The next part of a call; in front of an open launch when that writes nothing of what it reads (None: it may
+        read anything)."""
+        if self.chain is not None and reads is not None and not self.chain.writes(reads):
+            self.actions.insert(self.place, action)
+            self.place += 1
+        else:
+            self.chain = None
+            self.actions.append(action)
 
     def op(self, op: Op) -> None:
         """A view is made once; what is computed is computed in every call: moves of memory on the device, all else on
@@ -84,7 +117,8 @@ class Plan:
             targets = [self.values.make(v) for v in op.results]
             if op.operands or op.blocks:
                 why = f"{op.name} is computed by numpy on the host"
-                self.actions.append(Action(named(op), partial(self.compute_there, op, targets), why=why))
+                self.add(Action(named(op), partial(self.compute_there, op, targets), why=why),
+                         None if op.blocks else [self.values.get(v) for v in op.operands])
             else:
                 self.compute_there(op, targets)
             return
@@ -97,7 +131,7 @@ class Plan:
         targets = [self.values.make(v) for v in op.results]
         if op.operands:
             why = f"{op.name} is moved by CuPy, in memory of its own"
-            self.actions.append(Action(named(op), partial(self.compute, op, targets), why=why))
+            self.add(Action(named(op), partial(self.compute, op, targets), why=why), sources)
         else:
             self.compute(op, targets)
 

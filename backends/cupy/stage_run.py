@@ -21,7 +21,7 @@ from rnngraph.ir.scan import check_lengths
 from rnngraph.phases.hazards import CarryMode
 from rnngraph.phases.instances import Source
 from rnngraph.phases.partition import Group
-from rnngraph.phases.stages import Stage
+from rnngraph.phases.stages import Carry, Stage
 
 Action = Callable[[], None]
 
@@ -38,7 +38,7 @@ class StageRun:
         self.rows = prod(self.sizes)
         self.steps = resolve((stage.steps,), values.dims)[0] if stage.steps is not None else 1
         self.inner = self.sizes[-1] if self.sizes else 1
-        self.args = np.zeros((), struct_dtype(stage))
+        self.args = np.zeros((), self.struct())
         self.keep: list[Array] = []
         self.before: list[Action] = []  # copies that a call does before the stage, and after it
         self.after: list[Action] = []
@@ -61,18 +61,7 @@ class StageRun:
             self.memory(field_of(name), array)
             self.strides(field_of(name), array, timed=stage.is_scan, rows=True)
         for carry in stage.carries:
-            start = self.values.get(carry.init)
-            shape, kind = (self.rows, carry.n), start.dtype.type
-            even = self.around(f"{carry.name}.0", shape, carry.name, kind)
-            odd = even if carry.mode is CarryMode.IN_PLACE else self.around(f"{carry.name}.1", shape, carry.name, kind)
-            self.memory(f"{carry.name}_0", even)
-            self.memory(f"{carry.name}_1", odd)
-            self.left[f"{carry.name}.0"], self.left[f"{carry.name}.1"] = even, odd
-            self.before.append(self.copying(even, start))
-            if carry.final is not None:
-                final = self.values.make(carry.final)
-                end = (even, odd)[self.steps % 2]
-                self.after.append(self.copying(final, end))
+            self.bind_carry(carry)
         for name, n in stage.partition.temporaries.items():
             self.left[name] = self.around(name, (self.rows, n), name)
             self.memory(field_of(name), self.left[name])
@@ -81,6 +70,25 @@ class StageRun:
         self.bind_products()
         if stage.lengths is not None:
             self.bind_lengths(stage.lengths)
+
+    def struct(self) -> np.dtype[np.void]:
+        """Of the kernels' arguments."""
+        return struct_dtype(self.stage)
+
+    def bind_carry(self, carry: Carry) -> None:
+        """Its buffers; copies bring its start there, and its end to who reads it."""
+        start = self.values.get(carry.init)
+        shape, kind = (self.rows, carry.n), start.dtype.type
+        even = self.around(f"{carry.name}.0", shape, carry.name, kind)
+        odd = even if carry.mode is CarryMode.IN_PLACE else self.around(f"{carry.name}.1", shape, carry.name, kind)
+        self.memory(f"{carry.name}_0", even)
+        self.memory(f"{carry.name}_1", odd)
+        self.left[f"{carry.name}.0"], self.left[f"{carry.name}.1"] = even, odd
+        self.before.append(self.copying(even, start))
+        if carry.final is not None:
+            final = self.values.make(carry.final)
+            end = (even, odd)[self.steps % 2]
+            self.after.append(self.copying(final, end))
 
     def parts(self) -> int:
         """How many results a reduction has in memory."""

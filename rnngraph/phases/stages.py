@@ -60,7 +60,8 @@ class Stage:
     rows      dims of its rows: (T, B) or (B,) for a rows stage, (B,) for a scan's step; with images (B, rows, columns)
     steps     number of steps of a scan; None for a rows stage
     until     the carry, one lane wide, that says which rows are done; "" when every step runs
-    impl      the implementation that a scan was selected for; of a rows stage that of its products, if it has any
+    impl      the implementation that a scan was selected for; of a rows stage that of its products,
+              or, if it has none, of all its ops; "" for several
     inputs    memory that it reads, by the name in its argument table
     outputs   values that it writes
     """
@@ -283,8 +284,9 @@ def rows_stage(ops: Sequence[Op], segment: frozenset[Op] | None = None) -> Stage
                 outputs[f"y{len(outputs)}"] = v
     parts = partition(rows, leaves, list(outputs.items()))
     layer = next((op.layer for op in ops if op.layer), ops[0].name)
+    impls = [op.impl for op in ops if op.name == "matmul"][:1] or sorted({op.impl for op in ops})
     return Stage(layer, rows, parts, _inputs(parts), outputs, waits=barriers(parts, {}), shifts=_shifts(parts, layer),
-                 impl=next((op.impl for op in ops if op.name == "matmul"), ""))
+                 impl=impls[0] if len(impls) == 1 else "")
 
 
 def _needed_outside(v: Value, internal: frozenset[Op], rows: tuple[Dim, ...], segment: frozenset[Op] | None) -> bool:

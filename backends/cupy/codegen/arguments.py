@@ -21,8 +21,8 @@ def field_of(name: str) -> str:
     return name.replace(":", "_").replace(".", "_")
 
 
-def fields(stage: Stage) -> Iterator[tuple[str, str]]:
-    """(name, C type) in order."""
+def fields(stage: Stage, *, starts: bool = False) -> Iterator[tuple[str, str]]:
+    """(name, C type) in order; with ``starts`` also of what a carry starts as, where that is memory of its own."""
     yield "rows", "int"
     yield "steps", "int"
     yield "inner", "int"  # places of the inner axis of the rows
@@ -34,6 +34,8 @@ def fields(stage: Stage) -> Iterator[tuple[str, str]]:
     for carry in stage.carries:
         yield f"{carry.name}_0", "float*"
         yield f"{carry.name}_1", "float*"
+        if starts:
+            yield start_field(carry.name), "const float*"
     for name in stage.partition.temporaries:
         yield field_of(name), "float*"
     for k in stage.partition.reductions.values():
@@ -65,14 +67,21 @@ def weights_field(phase: int, group: int) -> str:
     return f"weights{phase}_{group}"
 
 
-def struct_text(stage: Stage) -> str:
+def start_field(carry: str) -> str:
+    """What a carry is in front of the first step: [rows, lanes]."""
+    return f"{carry}_start"
+
+
+def struct_text(stage: Stage, *, starts: bool = False) -> str:
     """The struct in C."""
-    return "struct Args {\n" + "".join(f"    {kind} {name};\n" for name, kind in fields(stage)) + "};\n"
+    lines = [f"    {kind} {name};\n" for name, kind in fields(stage, starts=starts)]
+    return "struct Args {\n" + "".join(lines) + "};\n"
 
 
-def struct_dtype(stage: Stage) -> np.dtype[np.void]:
+def struct_dtype(stage: Stage, *, starts: bool = False) -> np.dtype[np.void]:
     """The struct as numpy packs it."""
-    return np.dtype([(name, np.int32 if kind == "int" else np.int64) for name, kind in fields(stage)], align=True)
+    return np.dtype([(name, np.int32 if kind == "int" else np.int64) for name, kind in fields(stage, starts=starts)],
+                    align=True)
 
 
-__all__ = ["field_of", "fields", "struct_dtype", "struct_text", "sums_field", "weights_field"]
+__all__ = ["field_of", "fields", "start_field", "struct_dtype", "struct_text", "sums_field", "weights_field"]

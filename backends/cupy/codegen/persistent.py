@@ -143,20 +143,26 @@ _PLACE = ["    const long long outer = row / a.inner, within = row % a.inner;", 
 
 def loop_text(stage: Stage, products: Products) -> str:
     """The kernel."""
+    phases = [LoopPhase(stage, p, products) for p in range(len(stage.partition.phases))]
+    return f"RG_KERNEL loop(Args a, rg_u32* arrivals) {{\n    rg_u32 turn = 0;\n{steps_text(phases)}}}\n"
+
+
+def steps_text(phases: Sequence[LoopPhase]) -> str:
+    """All steps of a stage, within a function that has ``a``, ``arrivals`` and ``turn``."""
+    stage, products = phases[0].stage, phases[0].products
     back = "a.steps - 1 - step" if stage.reverse else "step"
     earlier = "min(t + 1, a.steps - 1)" if stage.reverse else "max(t - 1, 0)"
     lines = [f"RG_SHARED(float, all); float* reduced = all + {_behind(products) // 4};", "(void)reduced;",
-             *products.prologue(), "rg_u32 turn = 0;", "(void)turn;", "for (int step = 0; step < a.steps; step++) {",
+             *products.prologue(), "(void)turn;", "for (int step = 0; step < a.steps; step++) {",
              f"    const int t = {back}, before = {earlier};", "    (void)t; (void)before;"]
-    text = "RG_KERNEL loop(Args a, rg_u32* arrivals) {\n" + "".join(f"    {line}\n" for line in lines)
-    phases = [LoopPhase(stage, p, products) for p in range(len(stage.partition.phases))]
+    text = "".join(f"    {line}\n" for line in lines)
     for p, phase in enumerate(phases):
         waits = stage.waits[p] or (p == 0 and bool(stage.until))  # what is done must be seen by all
         wait = "rg_grid_sync(arrivals, ++turn);" if waits else "__syncthreads();"
         text += f"        if (step > 0) {wait}\n" if p == 0 else f"        {wait}\n"
         text += _leave(phases) if p == 0 and stage.until else ""
         text += f"        {{\n{phase.text()}        }}\n"
-    return text + "    }\n}\n"
+    return text + "    }\n"
 
 
 def _leave(phases: Sequence[LoopPhase]) -> str:
@@ -190,4 +196,4 @@ def arranged(stage: Stage, impl: str, sms: int, shared: int) -> Products | None:
     return None
 
 
-__all__ = ["LOOP", "PRODUCTS", "THREADS", "arranged", "loop_bytes", "loop_text", "misfit"]
+__all__ = ["LOOP", "PRODUCTS", "THREADS", "LoopPhase", "arranged", "loop_bytes", "loop_text", "misfit", "steps_text"]

@@ -4,6 +4,7 @@
 //   RG_SHARED(T, name)     the block's dynamic shared memory (static __shared__ is not used: the shim runs all blocks
 //                          of a launch in one address space)
 //   rg_grid_sync(...)      every thread of a cooperative launch waits for every other
+//   rg_grid_end(...)       the last thing of a launch whose barrier the next launch uses again
 //   rg_mma_16816(...)      d += a b of a warp: bf16 [16, 16] by [16, 8], f32 sums
 //   rg_load4(p)            16 bytes that no kernel writes; ``p`` is aligned to them
 //   rg_bf16                storage of a bfloat16: its 16 bits
@@ -60,6 +61,13 @@ RG_DEVICE float rg_load_fresh(const float* p) { return __ldcg(p); }
 RG_DEVICE float4 rg_load4(const float* p) { return __ldg(reinterpret_cast<const float4*>(p)); }
 
 #endif  // RG_SHIM
+
+// The end of a launch that has waited at ``bar``, two words: the last block makes it fit for the next launch. Nobody
+// waits there any more, as every block has come here.
+RG_DEVICE void rg_grid_end(rg_u32* bar) {
+    __syncthreads();
+    if (threadIdx.x == 0 && atomicAdd(bar + 1, 1u) == gridDim.x - 1) bar[0] = bar[1] = 0;
+}
 
 // The sums over a warp of N numbers of each thread, N a power of two up to 32: thread t gets the sum of v[t / (32 / N)].
 // Each exchange halves what a thread still adds up.

@@ -89,7 +89,7 @@ def test_a_report_shows_the_kernels() -> None:
     text = gpu.explain()
     assert "without: the caller must not have left it out" in text
     sources = [a for k in gpu.report.kernels for a in k.artifacts().values()]
-    assert any("RG_KERNEL phase0(Args a" in text for text in sources)
+    assert any("RG_KERNEL chain(s0::Args a0" in text for text in sources)
 
 
 def test_the_stand_in_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
