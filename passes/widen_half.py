@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 
 from rnngraph.ir import F16, F32, Builder, Graph, Literal, Op, Value, ops
 from rnngraph.ir.ops import ConstAttrs
+from rnngraph.passes.select_implementation import expected_dims
 from rnngraph.rewrite import Pass, PassContext
 
 HEAVY: Final = frozenset({"matmul", "conv", "conv_transpose", "scan", "rnn"})
@@ -16,15 +17,17 @@ HEAVY: Final = frozenset({"matmul", "conv", "conv_transpose", "scan", "rnn"})
 class WidenHalf(Pass):
     """In a graph with products or loops of f16, every value of f16 becomes one of f32.
 
-    CPUs have no arithmetic of f16; numpy's is slow, and rounds after each op. What is f16 to the model's owner, inputs,
-    outputs and the results of casts, is rounded as before. Graphs of f16 without products and loops stay as they are.
+    CPUs have no arithmetic of f16; numpy's is slow, and rounds after each op. On a GPU a graph stays as it is where
+    an implementation takes each of its products and loops in f16, as cuDNN does. What is f16 to the model's owner,
+    inputs, outputs and the results of casts, is rounded as before. Graphs of f16 without products and loops stay as
+    they are.
     """
 
     name: ClassVar[str] = "widen-half"
 
     def run(self, graph: Graph, context: PassContext) -> None:
         heavy = [op for op in graph.walk() if op.name in HEAVY and any(v.type.dtype is F16 for v in op.operands)]
-        if not heavy:
+        if not heavy or _runs_as_it_is(graph, heavy, context):
             return
         end = graph.block.terminator
         rounded = [v.type.dtype is F16 for v in end.operands]
@@ -45,6 +48,14 @@ class WidenHalf(Pass):
                 op.result.replace_by(op.operands[0])
                 op.erase()
         context.applied(heavy[0].layer, f"f16 is computed in f32: {len(heavy)} products and loops")
+
+
+def _runs_as_it_is(graph: Graph, heavy: list[Op], context: PassContext) -> bool:
+    """Whether a GPU has an implementation for f16 of every one: it is fast with f16, and sums in f32."""
+    if context.target != "gpu" or context.registry is None or any(op.parent is not graph.block for op in heavy):
+        return False
+    dims = expected_dims(graph, context.dims)
+    return all(any(not c.failures for c in context.registry.consider(op, "gpu", dims)) for op in heavy)
 
 
 def _widen(value: Value) -> None:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rnngraph.backends.cupy.cudnn.abi import STATUS_NOT_SUPPORTED, CudnnError
 from rnngraph.backends.cupy.cudnn.bits import Bf16
 from rnngraph.backends.cupy.cudnn.setting import Arrays, Setting
+from rnngraph.backends.cupy.cudnn.variants import ALGORITHMS
 from rnngraph.backends.cupy.cudnn.weight_space import WeightSpace
 from rnngraph.errors import CompileError
 from rnngraph.ir import BF16, F16, F32, Array
@@ -136,10 +138,14 @@ def _sigmoid(x: Array) -> Array:
 
 
 class ModelNetwork:
-    """The model on arrays of numpy, under the conditions that cuDNN sets."""
+    """The model on arrays of numpy, under the conditions that cuDNN sets; CudnnError, `not_supported`, for what the
+    algorithm does not do."""
 
     def __init__(self, setting: Setting, arrays: Arrays, weights: Array) -> None:
         self.setting, self.arrays = setting, arrays
+        self.takes = next(t for t in ALGORITHMS.values() if t.algorithm is setting.algorithm)
+        if setting.dtype not in self.takes.dtypes or (setting.space.attrs.proj and not self.takes.projection):
+            raise _refused(setting, "of this dtype, or with this projection")
         self.weights = _wide(weights, setting)
         self.arithmetic = _arithmetic(setting)
 
@@ -147,6 +153,8 @@ class ModelNetwork:
         s, a = self.setting, self.arrays
         if lengths is not None and any(not 1 <= n <= s.steps for n in lengths):
             raise CompileError(f"cudnn (model): expected lengths in 1..{s.steps}, got {list(lengths)}")
+        if lengths is not None and not self.takes.lengths and any(n != s.steps for n in lengths):
+            raise _refused(s, "with rows of different lengths")
         x = a.x.transpose(1, 0, 2) if s.batch_major else a.x
         c0 = None if a.c0 is None else _wide(a.c0, s)
         y, h_n, c_n = forward(s.space, self.weights, _wide(x, s), _wide(a.h0, s), c0, lengths, self.arithmetic)
@@ -154,6 +162,11 @@ class ModelNetwork:
         _store(a.h_n, h_n, s)
         if a.c_n is not None and c_n is not None:
             _store(a.c_n, c_n, s)
+
+
+def _refused(s: Setting, what: str) -> CudnnError:
+    return CudnnError(f"cudnn (model): {s.algorithm.name} does no {s.space.attrs.mode} of {s.dtype} {what}",
+                      STATUS_NOT_SUPPORTED)
 
 
 def _arithmetic(s: Setting) -> Arithmetic:

@@ -107,6 +107,26 @@ def test_pytorch(name: str) -> None:
     assert {i.rpartition(".")[0] for i in implementations(gpu)} == {"cupy.cudnn"}
 
 
+@needs_compiler
+def test_pytorch_in_f16() -> None:
+    """It stays f16 where cuDNN runs all of it that has products, and is f32 inside where something else does."""
+    torch.manual_seed(0)
+    module = torch.nn.LSTM(6, 9, 2, batch_first=True).eval()
+    half = torch.nn.LSTM(6, 9, 2, batch_first=True).half().eval()
+    half.load_state_dict(module.state_dict())
+    x = series().astype(np.float16)
+    with torch.no_grad():
+        want = module.float()(torch.from_numpy(x.astype(np.float32)))[0].numpy()
+    for without, dtype in (([], "f16"), (["cupy.cudnn"], "f32")):
+        gpu = rg.compile(half, example_inputs=(torch.from_numpy(x),), target="gpu", without=without)
+        inside = [op for op in gpu.program.graph.block.body if op.name in ("rnn", "scan")]
+        assert {str(op.results[0].type.dtype) for op in inside} == {dtype}
+        if dtype == "f16":
+            got = gpu(x)[0]
+            assert got.dtype == np.float16
+            np.testing.assert_allclose(got, want, rtol=0, atol=2e-3)
+
+
 def test_keras() -> None:
     """Its GRU has the gates z r h and two biases."""
     keras.utils.set_random_seed(0)

@@ -94,6 +94,17 @@ def test_what_cudnn_refuses_says_what_to_do() -> None:
         call(graph, kernel, random_inputs(graph, {"T": 6, "B": 3}))
 
 
+@pytest.mark.parametrize(("impl", "attrs", "dtype"), [
+    ("small_h", RnnAttrs("gru", 5), F64), ("persist_static", RnnAttrs("gru", 5), F64),
+    ("persist_dynamic", RnnAttrs("lstm", 5, proj=3), F32), ("small_h", RnnAttrs("gru", 5, lengths=True), F32)])
+def test_the_model_refuses_what_cudnn_does(impl: str, attrs: RnnAttrs, dtype: DType) -> None:
+    graph = node_graph(attrs, 4, dtype)
+    feeds = random_inputs(graph, {"T": 6, "B": 3})
+    feeds = lengths_of(feeds, [6, 2, 3]) if attrs.lengths else feeds
+    with pytest.raises(CompileError, match=r"cudnn \(model\): PERSIST_"):
+        call(graph, cudnn_kernel(graph, f"cupy.cudnn.{impl}"), feeds)
+
+
 # --- precisions ----------------------------------------------------------------------------------------------------
 
 LSTM = RnnAttrs("lstm", 24, 2, "bidirectional")
