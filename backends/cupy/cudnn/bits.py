@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from rnngraph.ir import Array
 
 
@@ -13,15 +15,15 @@ class Bf16:
 
     def __init__(self, xp: Any, shape: tuple[int, ...]) -> None:
         self.xp = xp
-        self.wide: Array = xp.zeros(shape, xp.float32)
-        self.sums: Array = xp.zeros(shape, xp.uint32)
-        self.flags: Array = xp.zeros(shape, xp.bool_)
+        self.wide: Array = xp.zeros(shape, np.float32)
+        self.sums: Array = xp.zeros(shape, np.uint32)
+        self.flags: Array = xp.zeros(shape, np.bool_)
 
     def narrow(self, source: Array, target: Array) -> None:
         """The bits of f32 numbers rounded to nearest even; NaN stays NaN."""
         xp, sums = self.xp, self.sums
         self.wide[...] = source
-        bits = self.wide.view(xp.uint32)
+        bits = self.wide.view(np.uint32)
         xp.right_shift(bits, 16, out=sums)
         xp.bitwise_and(sums, 1, out=sums)
         xp.add(sums, 0x7FFF, out=sums)
@@ -37,7 +39,7 @@ class Bf16:
         """f32 numbers from bits."""
         self.sums[...] = source
         self.xp.left_shift(self.sums, 16, out=self.sums)
-        target[...] = self.sums.view(self.xp.float32)
+        target[...] = self.sums.view(np.float32)
 
 
 __all__ = ["Bf16"]

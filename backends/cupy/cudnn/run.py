@@ -19,7 +19,7 @@ from rnngraph.backends.cupy.cudnn.bits import Bf16
 from rnngraph.backends.cupy.cudnn.setting import BITS, Arrays, Recurrent, Setting
 from rnngraph.backends.cupy.cudnn.variants import VARIANTS
 from rnngraph.backends.cupy.cudnn.weight_space import WeightSpace
-from rnngraph.backends.cupy.values import Values
+from rnngraph.backends.cupy.values import Values, host
 from rnngraph.errors import CompileError
 from rnngraph.ir import BF16, Array, Interpreter, Op, Rnn, make_op, resolve
 from rnngraph.ir.ops import RANDOM_MASK, RandomMaskAttrs
@@ -115,6 +115,8 @@ class CudnnRun:
 
     def own(self, shape: tuple[int, ...], setting: Setting) -> Array:
         array: Array = self.device.xp.zeros(shape, setting.held)
+        if self.converted and shape not in self.bits:
+            self.bits[shape] = Bf16(self.device.xp, shape)
         return array
 
     def input(self, setting: Setting) -> Array:
@@ -185,10 +187,8 @@ class CudnnRun:
     def put(self, target: Array, source: Array) -> None:
         """A copy, to or from the bits of bf16 where one side is held so."""
         if BITS not in (target.dtype, source.dtype):
-            target[...] = source
+            self.device.copy(target, source)
             return
-        if target.shape not in self.bits:
-            self.bits[target.shape] = Bf16(self.device.xp, target.shape)
         convert = self.bits[target.shape]
         (convert.narrow if target.dtype == BITS else convert.widen)(source, target)
 
@@ -209,7 +209,7 @@ class CudnnRun:
         """Those of this call; None when there are none, or every row has all steps."""
         if self.node.lengths is None:
             return None
-        ends: list[int] = self.values.get(self.node.lengths).tolist()
+        ends: list[int] = host(self.device, self.values.get(self.node.lengths)).tolist()
         check_lengths(np.asarray(ends, np.int64), self.steps, self.op.layer)
         if self.reversed:
             t, n = np.arange(self.steps)[:, None], np.asarray(ends, np.int64)

@@ -20,9 +20,12 @@ from rnngraph.backends.cupy.cudnn.model import ModelNetwork
 from rnngraph.backends.cupy.cudnn.network import Network
 from rnngraph.backends.cupy.cudnn.setting import Arrays, Recurrent, Setting
 from rnngraph.backends.cupy.cudnn.weight_space import WeightSpace
+from rnngraph.backends.cupy.gpu import CupyDevice
 from rnngraph.backends.cupy.shim import ShimDevice
 from rnngraph.errors import CompileError
 from rnngraph.ir import BF16, F16, F32, F64, Array, DType, RnnAttrs, evaluate
+from tests.backends.cupy.fake_cupy import Namespace, installed
+from tests.backends.cupy.fake_cupy.stream import Stream
 from tests.backends.cupy.rnn_nodes import call, cudnn_kernel, lengths_of, node_graph
 from tests.backends.llvm.native import error
 from tests.testing import random_inputs
@@ -34,9 +37,15 @@ SPARE = 32  # bytes that this library wants behind the weights
 
 
 class Functions:
-    """The library's functions on numbers and pointers. ``shift``: bytes that the library keeps biases further on."""
+    """The library's functions on numbers and pointers.
+
+    shift   bytes that the library keeps biases further on
+    put     gives work to the stream of a number; here it is done at once
+    """
 
     def __init__(self) -> None:
+        self.stream = 0
+        self.put: Callable[[int, Callable[[], None]], None] = lambda stream, work: work()
         self.objects: dict[int, Any] = {}
         self.called: list[str] = []
         self.error = ""
@@ -63,7 +72,7 @@ class Functions:
         return run
 
     def cudnnSetStream(self, handle: int, stream: int) -> None:
-        assert stream == STREAM
+        self.stream = stream
 
     def cudnnSetRNNDescriptor_v8(self, at: int, *fields: Any) -> None:
         algorithm, cell, bias, direction, mode, dtype, sums, math, inputs, hidden, proj, layers, dropout, flags = fields
@@ -121,7 +130,8 @@ class Functions:
             (pcn, space.attrs.hidden))]
         arrays = Arrays(memory(px, s.sequence(inputs), s), memory(py, s.sequence(self.objects[y][4]), s),
                         *(memory(a, shape, s) if a else None for a, shape in states))  # type: ignore[arg-type]
-        ModelNetwork(s, arrays, memory(weights, (space.size,), s)).run(ends)
+        held = memory(weights, (space.size,), s)
+        self.put(self.stream, lambda: ModelNetwork(s, arrays, held).run(ends))
 
 
 def memory(address: int, shape: tuple[int, ...], s: Setting) -> Array:
@@ -172,6 +182,7 @@ def test_networks(functions: Functions, attrs: RnnAttrs, impl: str, dtype: DType
         assert worst <= tolerance, f"off by {worst:.2e} of the scale"
     assert functions.called.count("cudnnRNNForward") == 2 * (2 if attrs.dropout else 1)
     assert functions.called.count("cudnnCreate") == 1
+    assert functions.stream == STREAM
     assert functions.called.count("cudnnBuildRNNDynamic") == (impl == "persist_dynamic")
 
 
@@ -205,3 +216,44 @@ def test_descriptors_are_destroyed_with_their_network(functions: Functions) -> N
     made = [name for name in functions.called if name.startswith("cudnnCreate") and name != "cudnnCreate"]
     destroyed = [name for name in functions.called if name.startswith("cudnnDestroy")]
     assert sorted(n.replace("Create", "Destroy") for n in made) == sorted(destroyed)
+
+
+# --- on a double of CuPy: streams whose work is done late, captures that refuse what CUDA refuses --------------------
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch, functions: Functions) -> Namespace:
+    functions.put = lambda stream, work: Stream.known[stream].put(work)
+    return installed(monkeypatch)
+
+
+@pytest.mark.parametrize(("attrs", "impl", "tolerance"), [
+    (RnnAttrs("lstm", 5, 2, "bidirectional", proj=3), "standard", 1e-5),
+    (RnnAttrs("gru", 5, 2, "bidirectional", dropout=0.5, seeds=(3,)), "standard.bf16", 2e-2),
+    (RnnAttrs("lstm", 5, 2, "reverse", dropout=0.5, seeds=(3,)), "small_h.tf32", 2e-3),
+    (RnnAttrs("gru", 5, direction="reverse"), "standard.bf16", 2e-2)], ids=lambda v: getattr(v, "mode", str(v)))
+@pytest.mark.parametrize("batch_major", [False, True])
+def test_captured(cupy: Namespace, functions: Functions, attrs: RnnAttrs, impl: str, tolerance: float,
+                  batch_major: bool) -> None:
+    """A call is launched, then captured, then repeated: what would not be captured fails there."""
+    graph = node_graph(attrs, 4, batch_major=batch_major)
+    kernel = cudnn_kernel(graph, f"cupy.cudnn.{impl}", CupyDevice())
+    for seed in range(4):
+        feeds = random_inputs(graph, {"T": 6, "B": 3}, seed)
+        worst = error(call(graph, kernel, feeds), evaluate(graph, feeds, float64=True))
+        assert worst <= tolerance, f"off by {worst:.2e} of the scale in call {seed}"
+    assert "a CUDA graph" in kernel.artifacts()["launches.txt"]
+    assert functions.called.count("cudnnRNNForward") == 2 * (2 if attrs.dropout else 1)
+
+
+@pytest.mark.parametrize("attrs", [
+    RnnAttrs("lstm", 5, 2, "bidirectional", lengths=True), RnnAttrs("gru", 5, 2, "reverse", lengths=True),
+    RnnAttrs("lstm", 5, 2, "reverse", lengths=True, dropout=0.5, seeds=(3,))], ids=lambda a: f"{a.mode}-{a.dropout}")
+def test_lengths_keep_a_call_from_being_captured(cupy: Namespace, attrs: RnnAttrs) -> None:
+    graph = node_graph(attrs, 4)
+    kernel = cudnn_kernel(graph, "cupy.cudnn.standard", CupyDevice())
+    for seed, lengths in enumerate(([6, 2, 4], [0, 5, 1], [6, 6, 6], [0, 0, 0])):
+        feeds = lengths_of(random_inputs(graph, {"T": 6, "B": 3}, seed), lengths)
+        worst = error(call(graph, kernel, feeds), evaluate(graph, feeds, float64=True))
+        assert worst <= 1e-5, f"off by {worst:.2e} of the scale with {lengths}"
+    assert "cuDNN takes the lengths of rows from the host" in kernel.artifacts()["launches.txt"]
