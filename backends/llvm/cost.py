@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rnngraph.backends.llvm.cpu import CpuTarget
+from rnngraph.backends.llvm.layout import WEIGHT_BYTES
 from rnngraph.ir import Dims, resolve
 from rnngraph.phases.instances import Kind
 from rnngraph.phases.partition import Partition
@@ -46,7 +47,7 @@ class Work:
 
 def work_of(stage: Stage) -> Work:
     """Count a stage's flops per row, bytes of weights, and barriers per step."""
-    return Work(_flops(stage.partition), _weights(stage.partition), sum(stage.waits))
+    return Work(_flops(stage.partition), _weights(stage.partition, stage.precision), sum(stage.waits))
 
 
 def _flops(partition: Partition) -> float:
@@ -66,8 +67,8 @@ def _flops(partition: Partition) -> float:
     return total
 
 
-def _weights(partition: Partition) -> float:
-    return sum(4.0 * g.k * len(g.parts) * p.n for p in partition.phases for g in p.groups)
+def _weights(partition: Partition, kept: str) -> float:
+    return sum(WEIGHT_BYTES[kept] * g.k * len(g.parts) * p.n for p in partition.phases for g in p.groups)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,10 +46,10 @@ class NativeKernel:
         stages = []
         for stage in schedule.stages:
             cut = tilings(stage.partition, target.width)
-            weights = {weight_slot(p, g, q): pack(group, q, cut[phase.n])
+            weights = {weight_slot(p, g, q): pack(group, q, cut[phase.n], stage.precision)
                        for p, phase in enumerate(stage.partition.phases)
                        for g, group in enumerate(phase.groups) for q in range(len(group.pieces))}
-            entry = self.link(signature(stage), functools.partial(emit_stage, stage, target), ENTRY)
+            entry = self.link(signature(stage), functools.partial(emit_stage, stage, target), ENTRY, stage.precision)
             stages.append(StageCode(entry, Slots(stage), cut, weights))
         copies = {size: self.link(f"copy {size} {generator_version()}",
                                   functools.partial(copying.emit_copy, target, size), copying.entry(size))
@@ -69,10 +69,11 @@ class NativeKernel:
         self.lock = threading.Lock()
         self.pool = shared_pool(threads) if threads > 1 else None
 
-    def link(self, key: str, emit: Callable[[], str], entry: str) -> int:
+    def link(self, key: str, emit: Callable[[], str], entry: str, kept: str = "f32") -> int:
         """Map a module's object, from the cache or compiled now; equal modules are mapped once."""
         if key not in self.libraries:
-            objects = [cache.built_object(key, emit, self.target), library(self.target), runtime_object(self.target)]
+            objects = [cache.built_object(key, emit, self.target), library(self.target, kept),
+                       runtime_object(self.target)]
             self.libraries[key] = jit.Library(objects, [entry])
         return self.libraries[key].address(entry)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from rnngraph.backends.llvm.cpu import CpuTarget
 from rnngraph.ir import Array
+from rnngraph.ir.opdef import round_bf16
 from rnngraph.phases.partition import MAX_PARTS, Group, Partition, Phase
 from rnngraph.phases.static import static_array
 
@@ -22,6 +23,7 @@ PANEL = 16 * 1024  # bytes of weights that stay in L1 while a row block passes
 ALIGN = 64
 ALONE = 1.1  # time of a vector that is accumulated alone, relative to one beside others: empty lanes may cost less
 HUGE_PAGE = 2 << 20
+WEIGHT_BYTES = {"f32": 4, "bf16": 2}
 FLOAT = np.dtype(np.float32)
 
 
@@ -55,14 +57,15 @@ def tilings(partition: Partition, width: int) -> dict[int, Tiling]:
     return out
 
 
-def k_block(target: CpuTarget, vectors: int, k: int) -> int:
+def k_block(target: CpuTarget, vectors: int, k: int, kept: str = "f32") -> int:
     """How much of k is accumulated per pass, so that the weight panel stays in L1."""
-    block = PANEL // (vectors * target.width * 4)
+    block = PANEL // (vectors * target.width * WEIGHT_BYTES[kept])
     return k if k <= block + block // 2 else block
 
 
-def pack(group: Group, piece: int, tiling: Tiling) -> Array:
-    """The weights of one piece of a group as [tile][k][part][nv][W], 64-byte aligned."""
+def pack(group: Group, piece: int, tiling: Tiling, kept: str = "f32") -> Array:
+    """The weights of one piece of a group as [tile][k][part][nv][W], 64-byte aligned; in bf16 with the vectors of a k
+    interleaved by two, as the microkernels read them."""
     q = group.pieces[piece]
     nv, w, tiles = tiling.nv, tiling.width, tiling.tiles
     out = aligned((tiles, q.k, len(group.parts), nv * w))
@@ -72,6 +75,17 @@ def pack(group: Group, piece: int, tiling: Tiling) -> Array:
         padded = np.zeros((q.k, tiles * nv * w), np.float32)
         padded[:, : part.n] = matrix
         out[:, :, index, :] = padded.reshape(q.k, tiles, nv * w).transpose(1, 0, 2)
+    return out if kept == "f32" else _halves(out.reshape(tiles, q.k, len(group.parts) * nv, w))
+
+
+def _halves(weights: Array) -> Array:
+    """[tile][k][vector][W] in bf16, to the nearest: vectors 2j and 2j + 1 lane by lane; one that is left, as it is."""
+    bits = (round_bf16(weights).view(np.uint32) >> 16).astype(np.uint16)
+    out = aligned(bits.shape, dtype=np.dtype(np.uint16))
+    even = bits.shape[2] // 2 * 2
+    pairs = bits[:, :, :even].reshape(*bits.shape[:2], even // 2, 2, bits.shape[3])
+    out[:, :, :even] = pairs.swapaxes(3, 4).reshape(*bits.shape[:2], even, bits.shape[3])
+    out[:, :, even:] = bits[:, :, even:]
     return out
 
 

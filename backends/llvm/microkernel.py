@@ -4,6 +4,9 @@
         acc[r*acc_stride + n*W + l] (+)= sum over k < K of a[r*lda + k] * w[(k*N + n)*W + l]
     rg_mk2_1_{N}(float* acc0, float* acc1, float* a, float* w0, float* w1, i64 K, i64 beta)
         the same for one row and two lane tiles at once: acc0 from w0, acc1 from w1 (twice the independent chains)
+    rg_mk_bf16_{R}_{N}, rg_mk2_bf16_1_{N}
+        the same with weights in bf16, of which vectors 2j and 2j + 1 of a k lie interleaved, lane by lane: one load
+        gives both, the first by a shift, the second by a mask. Sums and ``a`` stay f32.
 
 beta = 0 starts from zero, 1 continues the sums in acc. Strides count floats. ``a`` needs the alignment of a float,
 ``w`` and ``acc`` (and acc_stride) that of a vector. Every sum is one chain in k order: a row's bits depend neither
@@ -19,6 +22,8 @@ from collections.abc import Sequence
 from rnngraph.backends.llvm import cache
 from rnngraph.backends.llvm.cpu import CpuTarget
 
+F32, BF16 = "f32", "bf16"  # what weights are kept in
+ELEMENTS = {F32: "float", BF16: "i16"}
 MAX_PARTS = 4  # vectors of a row that accumulate together
 MAX_ROWS = 8
 FEW_ROWS = 4  # up to here there is a kernel for every number of rows
@@ -43,26 +48,26 @@ def pair_parts(target: CpuTarget) -> tuple[int, ...]:
     return tuple(n for n in range(1, MAX_PARTS + 1) if fits(1, 2 * n, target))
 
 
-def name(rows: int, parts: int) -> str:
+def name(rows: int, parts: int, weights: str = F32) -> str:
     """The symbol for a tile of ``rows`` x ``parts`` vectors."""
-    return f"rg_mk_{rows}_{parts}"
+    return f"rg_mk_{'' if weights == F32 else weights + '_'}{rows}_{parts}"
 
 
-def pair_name(parts: int) -> str:
+def pair_name(parts: int, weights: str = F32) -> str:
     """The symbol for one row and two lane tiles of ``parts`` vectors."""
-    return f"rg_mk2_1_{parts}"
+    return f"rg_mk2_{'' if weights == F32 else weights + '_'}1_{parts}"
 
 
-def symbols(target: CpuTarget) -> tuple[str, ...]:
+def symbols(target: CpuTarget, weights: str = F32) -> tuple[str, ...]:
     """All functions of the target's library."""
-    tiles = [name(r, n) for n in range(1, MAX_PARTS + 1) for r in row_variants(n, target)]
-    return (*tiles, *(pair_name(n) for n in pair_parts(target)))
+    tiles = [name(r, n, weights) for n in range(1, MAX_PARTS + 1) for r in row_variants(n, target)]
+    return (*tiles, *(pair_name(n, weights) for n in pair_parts(target)))
 
 
-def emit_microkernels(target: CpuTarget) -> str:
+def emit_microkernels(target: CpuTarget, weights: str = F32) -> str:
     """The library's IR text."""
-    kernels = [tile_kernel(r, n, target) for n in range(1, MAX_PARTS + 1) for r in row_variants(n, target)]
-    kernels += [pair_kernel(n, target) for n in pair_parts(target)]
+    kernels = [tile_kernel(r, n, target, weights) for n in range(1, MAX_PARTS + 1) for r in row_variants(n, target)]
+    kernels += [pair_kernel(n, target, weights) for n in pair_parts(target)]
     vector = f"<{target.width} x float>"
     fma = _fma(target)
     header = f'target triple = "{target.triple}"\n\ndeclare {vector} @{fma}({vector}, {vector}, {vector})\n'
@@ -70,31 +75,31 @@ def emit_microkernels(target: CpuTarget) -> str:
 
 
 @functools.cache
-def library(target: CpuTarget) -> bytes:
+def library(target: CpuTarget, weights: str = F32) -> bytes:
     """The library as an object, to be linked beside the code that calls it; from the disk cache when it is there."""
-    return cache.cached_object(emit_microkernels(target), target)
+    return cache.cached_object(emit_microkernels(target, weights), target)
 
 
-def tile_kernel(rows: int, parts: int, target: CpuTarget) -> str:
+def tile_kernel(rows: int, parts: int, target: CpuTarget, weights: str = F32) -> str:
     """The text of rg_mk_{rows}_{parts}."""
-    head = (f"define void @{name(rows, parts)}(ptr %acc, i64 %acc.stride, ptr %a, i64 %lda, ptr %w, i64 %K, "
+    head = (f"define void @{name(rows, parts, weights)}(ptr %acc, i64 %acc.stride, ptr %a, i64 %lda, ptr %w, i64 %K, "
             f"i64 %beta) nounwind {{\nentry:")
     setup = []
     for r in range(rows):
         setup += _row("a", "lda", r) + _row("acc", "acc.stride", r)
     cells = [(r, n) for r in range(rows) for n in range(parts)]
     addresses = {(r, n): (f"%acc.{r}", n) for r, n in cells}
-    return head + "\n" + _body(rows, ["w"] * parts, parts, setup, addresses, target)
+    return head + "\n" + _body(rows, ["w"] * parts, parts, setup, addresses, target, weights)
 
 
-def pair_kernel(parts: int, target: CpuTarget) -> str:
+def pair_kernel(parts: int, target: CpuTarget, weights: str = F32) -> str:
     """The text of rg_mk2_1_{parts}."""
-    head = (f"define void @{pair_name(parts)}(ptr %acc0, ptr %acc1, ptr %a, ptr %w0, ptr %w1, i64 %K, "
+    head = (f"define void @{pair_name(parts, weights)}(ptr %acc0, ptr %acc1, ptr %a, ptr %w0, ptr %w1, i64 %K, "
             f"i64 %beta) nounwind {{\nentry:")
     setup = ["%a.0 = getelementptr float, ptr %a, i64 0"]
     addresses = {(0, n): (f"%acc{n // parts}", n % parts) for n in range(2 * parts)}
     streams = [f"w{n // parts}" for n in range(2 * parts)]
-    return head + "\n" + _body(1, streams, parts, setup, addresses, target)
+    return head + "\n" + _body(1, streams, parts, setup, addresses, target, weights)
 
 
 def _row(base: str, stride: str, r: int) -> list[str]:
@@ -108,7 +113,7 @@ def _fma(target: CpuTarget) -> str:
 
 
 def _body(rows: int, streams: Sequence[str], parts: int, setup: list[str],
-          addresses: dict[tuple[int, int], tuple[str, int]], target: CpuTarget) -> str:
+          addresses: dict[tuple[int, int], tuple[str, int]], target: CpuTarget, weights: str) -> str:
     """Everything behind the signature. ``streams[n]`` is the weight pointer that vector n of a row comes from,
     ``parts`` the vectors of one k in a stream, ``addresses`` where each sum lives: (pointer, vector)."""
     vector = f"<{target.width} x float>"
@@ -130,8 +135,10 @@ def _body(rows: int, streams: Sequence[str], parts: int, setup: list[str],
         out = []
         for u in range(count):
             now, new = (block if u == 0 else f"{block}.{u}"), f"{block}.{u + 1}"
-            out += _step(rows, streams, parts, u, block, now, new, target)
-        out += [f"%{s}.{block}.next = getelementptr {vector}, ptr %{s}.{block}, i64 {count * parts}" for s in sources]
+            out += _step(rows, streams, parts, u, block, now, new, target, weights)
+        lanes = count * parts * target.width
+        element = ELEMENTS[weights]
+        out += [f"%{s}.{block}.next = getelementptr {element}, ptr %{s}.{block}, i64 {lanes}" for s in sources]
         return [*out, f"%k.{block}.next = add i64 %k.{block}, {count}"]
 
     last = f"main.{unroll}"
@@ -171,15 +178,19 @@ def _each_sum(addresses: dict[tuple[int, int], tuple[str, int]], target: CpuTarg
 
 
 def _step(rows: int, streams: Sequence[str], parts: int, u: int, block: str, now: str, new: str,
-          target: CpuTarget) -> list[str]:
+          target: CpuTarget, weights: str) -> list[str]:
     """One k. The smaller side is loaded first and kept, the other comes vector by vector: any other order spills."""
-    vector, align, fma = f"<{target.width} x float>", target.width * 4, _fma(target)
+    vector, fma = f"<{target.width} x float>", _fma(target)
     tag = f"{block}.{u}"
 
     def weight(n: int) -> list[str]:
-        source, position = streams[n], u * parts + n % parts
-        return [f"%wp.{tag}.{n} = getelementptr {vector}, ptr %{source}.{block}, i64 {position}",
-                f"%w.{tag}.{n} = load {vector}, ptr %wp.{tag}.{n}, align {align}"]
+        lanes = (u * parts + n % parts) * target.width
+        place = f"%wp.{tag}.{n} = getelementptr {ELEMENTS[weights]}, ptr %{streams[n]}.{block}, i64 {lanes}"
+        if weights == F32:
+            return [place, f"%w.{tag}.{n} = load {vector}, ptr %wp.{tag}.{n}, align {target.width * 4}"]
+        if n % parts % 2:
+            return []  # came with the one before it
+        return [place, *_widened(f"{tag}.{n}", f"{tag}.{n + 1}" if n % parts + 1 < parts else "", target)]
 
     def left(r: int) -> list[str]:
         return [f"%kp.{tag}.{r} = add i64 %k.{block}, {u}",
@@ -206,3 +217,19 @@ def _step(rows: int, streams: Sequence[str], parts: int, u: int, block: str, now
         for n in width:
             out += [*weight(n), *(multiply(r, n) for r in range(rows))]
     return out
+
+
+def _widened(first: str, second: str, target: CpuTarget) -> list[str]:
+    """Read bf16 at %wp.first: two interleaved vectors, or one when there is no ``second``. It is the high half of an
+    f32."""
+    vector, ints, align = f"<{target.width} x float>", f"<{target.width} x i32>", target.width * 2
+    high, mask = (f"<{', '.join([f'i32 {n}'] * target.width)}>" for n in (16, -65536))
+    if second:
+        out = [f"%wi.{first} = load {ints}, ptr %wp.{first}, align {align}",
+               f"%wm.{second} = and {ints} %wi.{first}, {mask}",
+               f"%w.{second} = bitcast {ints} %wm.{second} to {vector}"]
+    else:
+        out = [f"%wh.{first} = load <{target.width} x i16>, ptr %wp.{first}, align {align}",
+               f"%wi.{first} = zext <{target.width} x i16> %wh.{first} to {ints}"]
+    return [*out, f"%ws.{first} = shl {ints} %wi.{first}, {high}",
+            f"%w.{first} = bitcast {ints} %ws.{first} to {vector}"]

@@ -19,14 +19,14 @@ def most_rows(target: CpuTarget, vectors: int) -> int:
 
 
 def call_pair(e: Emit, b: Builder, vectors: int, acc0: IRValue, acc1: IRValue, left: IRValue, w0: IRValue,
-              w1: IRValue, k: IRValue, beta: IRValue) -> None:
-    """One row, two adjacent lane tiles."""
-    fn = e.declare(pair_name(vectors), VOID, _PAIR)
+              w1: IRValue, k: IRValue, beta: IRValue, kept: str) -> None:
+    """One row, two adjacent lane tiles; the weights are ``kept`` in f32 or bf16."""
+    fn = e.declare(pair_name(vectors, kept), VOID, _PAIR)
     b.call(fn, [acc0, acc1, left, w0, w1, k, beta])
 
 
 def call_rows(e: Emit, b: Builder, vectors: int, acc: IRValue, left: IRValue, stride: IRValue, weights: IRValue,
-              k: IRValue, beta: IRValue, rows: IRValue, panel: int) -> None:
+              k: IRValue, beta: IRValue, rows: IRValue, panel: int, kept: str) -> None:
     """All ``rows`` of one tile: the largest variant in a loop, then the rest, in two even parts where no variant takes
     it. One that has too few chains to hide the latency of a multiplication takes the last turn's rows in: 6+1 as 4+3.
 
@@ -36,7 +36,7 @@ def call_rows(e: Emit, b: Builder, vectors: int, acc: IRValue, left: IRValue, st
     width = vectors * e.W
 
     def call(r: int, row: IRValue) -> None:
-        fn = e.declare(name(r, vectors), VOID, _TILE)
+        fn = e.declare(name(r, vectors, kept), VOID, _TILE)
         b.call(fn, [e.at(b, acc, b.mul(row, e.num(width))), e.num(width), e.at(b, left, b.mul(row, stride)), stride,
                     weights, k, beta])
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rnngraph.backends.llvm.args import Slots, runs, shift_slot, weight_slot
-from rnngraph.backends.llvm.layout import ALIGN, ROW_BLOCK, Tiling, group_offsets, k_block
+from rnngraph.backends.llvm.layout import ALIGN, ROW_BLOCK, WEIGHT_BYTES, Tiling, group_offsets, k_block
 from rnngraph.backends.llvm.multiply import call_pair, call_rows, most_rows
 from rnngraph.backends.llvm.place import Place, Step
 from rnngraph.backends.llvm.reductions import fold, partial
@@ -73,6 +73,7 @@ class PhaseEmitter:
             self.high, self.low = b.udiv(self.at.t, inner), b.urem(self.at.t, inner)
         offsets, size = group_offsets(self.phase, self.tiling)
         self.offsets, self.tile_floats = offsets, size
+        self.kept = self.stage.precision
         if self.phase.groups:
             self.acc = b.alloca(F32, 2 * size)
             self.acc.align = ALIGN
@@ -230,9 +231,10 @@ class PhaseEmitter:
             shift = self.table(b, shift_slot(self.index, g, q), tap)
             again = again if q else b.zext(b.icmp_signed(">", tap, e.num(0)), I64)
         left = e.at(b, e.at(b, base, b.mul(b.add(row, shift), stride)), piece.load.off)
-        panel = piece.k * vectors * e.W
+        floats = vectors * e.W * WEIGHT_BYTES[self.kept] // 4  # of memory that one k takes
+        panel = piece.k * floats
         weights = e.at(b, panels, b.mul(tile, e.num(panel)))
-        block = k_block(e.target, vectors, piece.k)
+        block = k_block(e.target, vectors, piece.k, self.kept)
         if block == piece.k:
             self.multiply(b, vectors, acc, left, stride, weights, panel, e.num(piece.k), again, tiles, rows, panel)
             return
@@ -242,8 +244,8 @@ class PhaseEmitter:
             length = e.least(b, b.sub(e.num(piece.k), loop.index), step)
             beta = b.or_(again, b.zext(b.icmp_signed(">", loop.index, e.num(0)), I64))
             self.multiply(b, vectors, acc, e.at(b, left, loop.index), stride,
-                          e.at(b, weights, b.mul(loop.index, e.num(vectors * e.W))), panel, length, beta,
-                          tiles, rows, block * vectors * e.W)
+                          e.at(b, weights, b.mul(loop.index, e.num(floats))), panel, length, beta,
+                          tiles, rows, block * floats)
 
     def table(self, b: Builder, name: str, further: IRValue) -> IRValue:
         """The number ``further`` places behind a slot of the argument table."""
@@ -258,10 +260,11 @@ class PhaseEmitter:
         two, one, after = (b.append_basic_block(name) for name in ("pair", "tile", "multiplied"))
         b.cbranch(pair, two, one)
         b.position_at_end(two)
-        call_pair(e, b, vectors, acc, e.at(b, acc, self.tile_floats), left, weights, e.at(b, weights, panel), k, beta)
+        call_pair(e, b, vectors, acc, e.at(b, acc, self.tile_floats), left, weights, e.at(b, weights, panel), k, beta,
+                  self.kept)
         b.branch(after)
         b.position_at_end(one)
-        call_rows(e, b, vectors, acc, left, stride, weights, k, beta, rows, ahead)
+        call_rows(e, b, vectors, acc, left, stride, weights, k, beta, rows, ahead, self.kept)
         b.branch(after)
         b.position_at_end(after)
 

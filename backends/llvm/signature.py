@@ -35,7 +35,7 @@ def signature(stage: Stage) -> str:
     number: dict[Instance, int] = {}
     lines = [f"generator {generator_version()}", f"slots {' '.join(Slots(stage).names)}",
              f"scan {stage.is_scan} lengths {stage.lengths is not None} pad {stage.pad} waits {stage.waits} "
-             f"until {stage.until}",
+             f"until {stage.until} products {stage.precision}",
              "carries " + " ".join(f"{c.name}:{c.n}:{c.mode.value}" for c in stage.carries)]
     for i in walk(roots):
         for q in i.pieces:
