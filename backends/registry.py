@@ -126,7 +126,8 @@ class Implementation:
     ``impl``.
 
     ``cost(op, dims, machine)`` estimates the seconds of one call. It is asked only when all constraints hold.
-    ``tried``: on a device that is `Device.unproven` it is chosen for an op only after it ran there and was right.
+    ``precision``: considered only where compile() asks for it. ``tried``: on a device that is `Device.unproven` it is
+    chosen for an op only after it ran there and was right.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Implementation:
     constraints: tuple[Constraint, ...]
     cost: CostModel
     tried: bool = False
+    precision: str = "f32"
 
     def __post_init__(self) -> None:
         if self.name.split(".")[0] != self.backend or "." not in self.name:
@@ -207,7 +209,7 @@ class Registry:
     def consider(self, op: Op, target: str, dims: Dims) -> tuple[Candidate, ...]:
         """Every implementation of ``op`` for ``target`` ("auto": for any), with its failures or its estimate."""
         return tuple(self._candidate(i, op, dims) for i in self.implementations
-                     if op.name in i.ops and target in (i.target, "auto"))
+                     if op.name in i.ops and target in (i.target, "auto") and i.precision in ("f32", self.precision))
 
     def to_try(self, candidate: Candidate) -> bool:
         """Whether it may be chosen only after it was tried."""

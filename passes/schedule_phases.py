@@ -49,5 +49,6 @@ class SchedulePhases(Pass):
                 context.note(stage.name, f"{what} {phases} phase{'s' if phases > 1 else ''}, "
                                          f"{sum(stage.waits)} barrier(s) when lanes are shared")
                 if stage.precision in ERRORS and any(p.groups for p in stage.partition.phases):
-                    context.note(stage.name, f"products in {stage.precision}: each factor is rounded, by up to "
+                    what = "each weight" if stage.impl.startswith("llvm.") else "each factor"
+                    context.note(stage.name, f"products in {stage.precision}: {what} is rounded, by up to "
                                              f"{ERRORS[stage.precision]:.2g} of it; sums and states are f32")

@@ -64,8 +64,9 @@ def compile(model: object, inputs: Inputs = None, *, example_inputs: Any = None,
     target     "cpu", "gpu", or "auto": where the whole model is estimated to be faster, counting the way of its inputs
                and outputs to a GPU and back; the cpu where there is no GPU. There every op gets the cheapest
                implementation that this machine can run
-    precision  what products may be computed in: "f32"; on a GPU also "tf32" or "bf16" (sums stay f32), where an
-               implementation has it: explain() says which
+    precision  what products may be computed in: "f32"; "bf16" (on the CPU weights alone are rounded, on a GPU both
+               factors; sums and states stay f32); on a GPU also "tf32". Where no implementation has it, it is f32:
+               explain() says which
     pipeline   a name in `rnngraph.passes.PIPELINES`, a line of text, or a Pipeline
     threads    how many threads a call may use; None lets the backend decide
     dims       sizes to expect for symbols, as in {"time": 100, "batch": 1}: hints for cost models, never
@@ -185,8 +186,8 @@ class Options:
     def __post_init__(self) -> None:
         _choose("target", self.target, TARGETS)
         _choose("precision", self.precision, PRECISIONS)
-        if self.target == "cpu" and self.precision != "f32":
-            raise CompileError(f"precision {self.precision!r} is one of the gpu's; target cpu computes in f32")
+        if self.target == "cpu" and self.precision == "tf32":
+            raise CompileError("precision 'tf32' is one of the gpu's; target cpu has f32 and bf16")
         if self.target == "cpu" and self.autotune:
             raise CompileError("autotune=True measures the gpu's implementations; target cpu has none to measure")
         _check_names(self.without)

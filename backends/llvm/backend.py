@@ -123,6 +123,11 @@ def _native_seconds(op: Op, dims: Dims, machine: Machine) -> float:
     return machine.cpu.seconds(op.opdef.cost(op, dims), steps=steps)
 
 
+def _halved_seconds(op: Op, dims: Dims, machine: Machine) -> float:
+    """Half the bytes of weights, and a little less than the products' time."""
+    return HALVED * _native_seconds(op, dims, machine)
+
+
 def _nest_seconds(op: Op, dims: Dims, machine: Machine) -> float:
     """Loops over single elements: about a cycle for each, for 16 multiplications of a product two, and a sort that goes
     over all for each that it finds. More than a stage would take, where one can do it."""
@@ -151,7 +156,11 @@ def _no_seconds(op: Op, dims: Dims, machine: Machine) -> float:
 
 ELEMENT_SECONDS = 0.6e-9
 VECTOR_SHARE = 0.2  # of an element's time, where elements are taken by vectors
+HALVED = 0.8  # of the time of an op whose weights are bf16: what is gained between none and half of it
 DTYPES = Constraint("dtypes", "native loops compute in f32, bool and i32", _dtypes)
+
+PHASES = Constraint("phases", "the step's body splits into phases over rows and lanes", _phases)
+ROWS = Constraint("rows", "the op works row by row on the last axis", _rows)
 
 IMPLEMENTATIONS = (
     Implementation("llvm.rnn", "llvm", "cpu", frozenset({"rnn"}),
@@ -159,11 +168,12 @@ IMPLEMENTATIONS = (
                     Constraint("constant-weights", "weights are packed at compile time", _constant_weights)),
                    _native_seconds),
     Implementation("llvm.scan", "llvm", "cpu", frozenset({"scan"}),
-                   (DTYPES,
-                    Constraint("phases", "the step's body splits into phases over rows and lanes", _phases)),
-                   _native_seconds),
-    Implementation("llvm.rows", "llvm", "cpu", COMPUTE,
-                   (DTYPES, Constraint("rows", "the op works row by row on the last axis", _rows)), _native_seconds),
+                   (DTYPES, PHASES), _native_seconds),
+    Implementation("llvm.scan.bf16", "llvm", "cpu", frozenset({"scan"}), (DTYPES, PHASES), _halved_seconds,
+                   precision="bf16"),
+    Implementation("llvm.rows", "llvm", "cpu", COMPUTE, (DTYPES, ROWS), _native_seconds),
+    Implementation("llvm.rows.bf16", "llvm", "cpu", frozenset({"matmul"}), (DTYPES, ROWS), _halved_seconds,
+                   precision="bf16"),
     Implementation("llvm.view", "llvm", "cpu", (VIEWS | JOINS) - {"const"},
                    (Constraint("dtypes", "native memory holds all but bf16", _any_dtype),
                     Constraint("strides", "the result is a view of memory, or a copy", _view)), _no_seconds),

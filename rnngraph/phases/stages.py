@@ -82,12 +82,6 @@ class Stage:
     impl: str = ""
 
     @property
-    def precision(self) -> str:
-        """What products are computed in: the last part of the implementation's name, where it is one."""
-        last = self.impl.rpartition(".")[2]
-        return last if last in ("bf16", "tf32") else "f32"
-
-    @property
     def is_scan(self) -> bool:
         return self.steps is not None
 

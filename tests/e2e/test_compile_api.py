@@ -339,7 +339,7 @@ def test_a_graph_with_lengths_takes_them_by_name() -> None:
 @pytest.mark.parametrize(("kwargs", "error", "message"), [
     ({"target": "tpu"}, CompileError, "target 'tpu' is not available; choose from cpu, gpu, auto"),
     ({"precision": "f16"}, CompileError, "precision 'f16' is not available; choose from f32, tf32, bf16"),
-    ({"precision": "bf16", "target": "cpu"}, CompileError, "precision 'bf16' is one of the gpu's; target cpu computes"),
+    ({"precision": "tf32", "target": "cpu"}, CompileError, "precision 'tf32' is one of the gpu's; target cpu has f32"),
     ({"verify": "all"}, CompileError, "verify 'all' is not available"),
     ({"threads": 0}, CompileError, "threads must be a whole number >= 1 or None, got 0"),
     ({"dims": {"B": -1}}, CompileError, "dims gives sizes >= 0 by symbol, got {'B': -1}"),

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import rnngraph as rg
+from rnngraph import nn
 from rnngraph.backends.llvm.cpu import native_target
 from rnngraph.backends.llvm.kernel import NativeKernel
 from rnngraph.backends.llvm.layout import Tiling, pack
@@ -17,7 +19,6 @@ from rnngraph.ir.ops import ConstAttrs
 from tests.backends.llvm.native import TOLERANCE, Native, error, planned
 from tests.phases.cells import CELLS, graph
 from tests.testing import random_inputs
-
 
 JUMPS = ("comparing", "timed")  # cells with steps, near which a rounded weight takes the other side
 
@@ -72,6 +73,21 @@ def test_packed_weights_take_half_the_memory() -> None:
     (group,) = (g for p in stage.partition.phases for g in p.groups)
     tiling = Tiling(64, 1, 8)
     assert pack(group, 0, tiling, "bf16").nbytes * 2 == pack(group, 0, tiling).nbytes
+
+
+def test_a_model_that_asks_for_it() -> None:
+    model = nn.Sequential([nn.Bidirectional(nn.LSTM(24, return_sequences=True)), nn.GRU(16), nn.Dense(5)])
+    given = rg.Input(("batch", "time", 7))
+    exact = rg.compile(model, given, target="cpu")
+    made = rg.compile(model, given, target="cpu", precision="bf16")
+    chosen = {op.name: op.impl for op in made.program.graph.block.body if op.name in ("scan", "matmul")}
+    assert chosen == {"scan": "llvm.scan.bf16", "matmul": "llvm.rows.bf16"}
+    assert "products in bf16: each weight is rounded, by up to 0.0039 of it; sums and states are f32" in made.explain()
+    assert "bf16" not in exact.explain()
+    x = np.random.default_rng(0).standard_normal((3, 9, 7)).astype(np.float32)
+    want = evaluate(rounded(made.program.graph), {"x": x}, float64=True)
+    assert error({"y": np.asarray(made(x))}, dict(zip(["y"], want.values(), strict=True))) <= TOLERANCE
+    assert 1e-6 < float(np.abs(np.asarray(made(x)) - np.asarray(exact(x))).max()) < 2e-2
 
 
 def test_the_library_has_its_symbols() -> None:
