@@ -79,7 +79,7 @@ def test_what_does_not_build_is_left_for_the_next(gpu: Path, monkeypatch: pytest
     build = ShimDevice.build
 
     def no_loops(self: ShimDevice, source: Any) -> Any:
-        if "loop" in source.kernels:
+        if not all(k.startswith("phase") for k in source.kernels):
             raise CompileError("too many registers")
         return build(self, source)
 
