@@ -99,7 +99,8 @@ def _moved(op: Op, device: Device) -> bool | str:
 
 LANES_DTYPE = Constraint("dtypes", "kernels compute in f32, bool and i32", _lanes)
 PHASES = Constraint("phases", "the step's body splits into phases over rows and lanes", _phases)
-RESIDENT = Constraint("resident", "a loop in one kernel keeps its weights in shared memory", _resident)
+RESIDENT = Constraint("resident", "a loop in one kernel keeps its weights in registers and shared memory",
+                      _resident)
 STREAMED = Constraint("streamed", "a loop in one kernel has its left sides in shared memory",
                       lambda op, d: _resident(op, d, LOOP_STREAMED))
 CHAINED = Constraint("chained", "left sides of few rows stand in shared memory", _chained)

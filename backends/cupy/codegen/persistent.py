@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from rnngraph.backends.cupy.codegen.expressions import Expression
 from rnngraph.backends.cupy.codegen.phase import PhaseSource, combined, divided, identity, reducer
-from rnngraph.backends.cupy.codegen.products import Products, Resident
+from rnngraph.backends.cupy.codegen.products import Products
+from rnngraph.backends.cupy.codegen.resident import Resident
 from rnngraph.backends.cupy.codegen.streamed import Streamed
 from rnngraph.backends.cupy.codegen.tensor_cores import TensorCores
 from rnngraph.phases.hazards import CarryMode, reduced

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rnngraph.backends.cupy.codegen.arguments import weights_field
-from rnngraph.backends.cupy.codegen.products import ROWS, WARPS, Read, columns
+from rnngraph.backends.cupy.codegen.products import ROWS, WARPS, Left, Read, columns, left_of
 from rnngraph.ir import Array
 from rnngraph.phases.instances import Instance
 from rnngraph.phases.partition import Group, Phase
@@ -125,13 +125,6 @@ class Streamed:
             f"    if (threadIdx.x % {each} == 0 && value < {parts * rows})",
             f"        sums[{self._sums(p, group)} + ((share * {parts} + value / {rows}) * {ROWS} + value % {rows}) * "
             f"{self.lanes[p]} + (lane - lane0)] = total;", "}"]
-
-
-Left = tuple[tuple[int, int], ...]  # what tells the left side of groups apart
-
-
-def left_of(group: Group) -> Left:
-    return tuple((id(piece.load), piece.k) for piece in group.pieces)
 
 
 def first_of(phase: Phase) -> dict[Left, Group]:

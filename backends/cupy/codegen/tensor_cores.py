@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rnngraph.backends.cupy.codegen.arguments import weights_field
-from rnngraph.backends.cupy.codegen.products import WARPS, Read, columns
+from rnngraph.backends.cupy.codegen.products import WARPS, Read, columns, left_of
 from rnngraph.ir import Array
 from rnngraph.ir.opdef import round_bf16
 from rnngraph.phases.instances import Instance
@@ -202,9 +202,9 @@ class TensorCores:
         lines, before = list[str](), None
         for g, group in enumerate(self.phases[p].groups):
             s = self.shapes[p, g]
-            if before != (group.pieces, s.stride):  # else that left side is still there
+            if before != (left_of(group), s.stride):  # else that left side is still there
                 lines += [*(["__syncthreads();"] if g else []), *fetch(group, s, read)]
-            before = group.pieces, s.stride
+            before = left_of(group), s.stride
             lines += [f"if (warp < {s.across * s.along}) {{", *self._products(p, g), "}"]
         return [*lines, "__syncthreads();"] if lines else []
 

@@ -69,21 +69,25 @@ RG_DEVICE void rg_grid_end(rg_u32* bar) {
     if (threadIdx.x == 0 && atomicAdd(bar + 1, 1u) == gridDim.x - 1) bar[0] = bar[1] = 0;
 }
 
+// One exchange after the other by templates: loops that halve are not unrolled, and ``v`` would be no registers.
+template <int HALF, int BY, int N> RG_DEVICE void rg_warp_exchange(float (&v)[N]) {
+    if constexpr (HALF > 0) {
+        const bool high = threadIdx.x & BY;
+#pragma unroll
+        for (int j = 0; j < HALF; j++) {
+            const float mine = high ? v[j + HALF] : v[j], other = high ? v[j] : v[j + HALF];
+            v[j] = mine + __shfl_xor_sync(0xFFFFFFFFu, other, BY);
+        }
+    } else {
+        v[0] += __shfl_xor_sync(0xFFFFFFFFu, v[0], BY);
+    }
+    if constexpr (BY > 1) rg_warp_exchange<HALF / 2, BY / 2>(v);
+}
+
 // The sums over a warp of N numbers of each thread, N a power of two up to 32: thread t gets the sum of v[t / (32 / N)].
 // Each exchange halves what a thread still adds up.
 template <int N> RG_DEVICE float rg_warp_sums(float (&v)[N]) {
-    int by = 16;
-#pragma unroll
-    for (int half = N / 2; half > 0; half >>= 1, by >>= 1) {
-        const bool high = threadIdx.x & by;
-#pragma unroll
-        for (int j = 0; j < half; j++) {
-            const float mine = high ? v[j + half] : v[j], other = high ? v[j] : v[j + half];
-            v[j] = mine + __shfl_xor_sync(0xFFFFFFFFu, other, by);
-        }
-    }
-#pragma unroll
-    for (; by > 0; by >>= 1) v[0] += __shfl_xor_sync(0xFFFFFFFFu, v[0], by);
+    rg_warp_exchange<N / 2, 16>(v);
     return v[0];
 }
 

@@ -9,7 +9,6 @@ median of all to `TOLERANCE`; an LSTM's first step, whose factors are inputs, to
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,18 +18,15 @@ import rnngraph as rg
 from rnngraph import nn
 from rnngraph.backends.cupy.caps import DESCRIBED
 from rnngraph.backends.cupy.codegen.persistent import arranged
-from rnngraph.backends.cupy.codegen.stage import stage_source
 from rnngraph.backends.cupy.codegen.tensor_cores import TensorCores, bf16_bits, shape_of
 from rnngraph.backends.cupy.shim import ShimDevice
-from rnngraph.errors import CompileError, MissingExtraError
+from rnngraph.errors import CompileError
 from rnngraph.ir import evaluate
-from rnngraph.passes import run as run_passes
-from rnngraph.phases.stages import Stage
-from rnngraph.rewrite import PassContext
+from tests.backends.cupy.hoisted import assert_no_memory_for_registers, loop
 from tests.backends.cupy.mutants import Mutant
 from tests.backends.cupy.on_shim import FORWARDS, ORDERS, SHUFFLED, TOLERANCE, OnGpu, needs_compiler, on_gpu
 from tests.backends.cupy.rounded import evaluate_rounded
-from tests.backends.llvm.native import error, scheduled
+from tests.backends.llvm.native import error
 from tests.phases.cells import CELLS, Peephole, graph
 from tests.testing import random_inputs
 
@@ -145,16 +141,6 @@ def test_shapes_cover_a_product(sums: int, k: int) -> None:
 # --- on real GPUs: what fits, and what the compiler makes of it -------------------------------------------------------
 
 
-def loop(kind: str, units: int) -> Stage:
-    """A layer's loop as the pipeline has it: the projection of the input stands in front."""
-    made = graph(kind, units, 64, recurrent_initializer="zeros")
-    run_passes("expand-rnn,canonicalize,fuse-gate-matmuls,hoist-invariant,hoist-input-projection,cse,dce", made,
-               PassContext())
-    _, schedule = scheduled(made)
-    (stage,) = (s for s in schedule.stages if s.is_scan)
-    return stage
-
-
 @pytest.mark.parametrize(("gpu", "units", "fits"), [
     ("h200", 1024, True), ("h200", 1536, True), ("h200", 2048, True), ("h200", 3072, False),
     ("a100", 1536, True), ("a100", 2048, False),
@@ -170,19 +156,7 @@ def test_what_fits_where(gpu: str, units: int, fits: bool) -> None:
 @pytest.mark.parametrize("gpu", ["a100", "h200"])
 @pytest.mark.parametrize(("kind", "units"), [("lstm", 512), ("lstm", 1536), ("gru_after", 1024), ("gru_before", 1536)])
 def test_nothing_spills(gpu: str, kind: str, units: int) -> None:
-    from rnngraph.backends.cupy import nvrtc
-
-    try:
-        nvrtc.binding()
-    except MissingExtraError as e:
-        pytest.skip(str(e))
-    caps, stage = DESCRIBED[gpu], loop(kind, units)
-    products = arranged(stage, LOOP_IMPL, caps.sms, caps.shared)
-    assert products is not None
-    built = nvrtc.build(stage_source(stage, products).text, caps.arch)
-    assert built.spilled == 0
-    assert set(re.findall(r"(\d+) bytes stack frame", built.log)) == {"0"}  # arrays of weights and sums are registers
-    assert all(256 * n <= caps.registers for n in built.registers)
+    assert_no_memory_for_registers(loop(kind, units), LOOP_IMPL, DESCRIBED[gpu])
 
 
 # --- models -----------------------------------------------------------------------------------------------------------

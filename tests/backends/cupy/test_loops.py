@@ -91,7 +91,7 @@ def test_the_same_bits_in_every_order(kind: str) -> None:
 MUTANTS = [
     ("gru_before", "rg_grid_sync(arrivals, ++turn);", "__syncthreads();", None),  # reads what is not written yet
     ("lstm", "left[at] = x;\n            }\n            __syncthreads();", "left[at] = x;\n            }", None),
-    ("lstm", "(2 * 8 + (row - row0))", "(1 * 8 + (row - row0))", None),  # another gate
+    ("lstm", "(26 + (lane - lane0))", "(13 + (lane - lane0))", None),  # another gate
     ("lstm", "step % 2 == 1", "step % 2 == 0", None),
     *[("layer_normed", "rg_grid_sync(arrivals, ++turn);", "__syncthreads();", k) for k in range(3)],
     *[("row_gate", "rg_grid_sync(arrivals, ++turn);", "__syncthreads();", k) for k in range(2)],
@@ -126,8 +126,8 @@ def test_mutants_are_caught(kind: str, old: str, new: str, which: int | None) ->
 
 
 @pytest.mark.parametrize(("gpu", "units", "fits"), [
-    ("h100", 512, True), ("h100", 1024, True), ("h100", 1536, False),
-    ("a100", 512, True), ("a100", 1024, False), ("t4", 256, True), ("t4", 512, False),
+    ("h100", 512, True), ("h100", 1024, True), ("h100", 1280, True), ("h100", 1536, False),
+    ("a100", 512, True), ("a100", 1024, True), ("a100", 1536, False), ("t4", 256, True), ("t4", 768, False),
 ])
 def test_what_fits_where(gpu: str, units: int, fits: bool) -> None:
     caps = DESCRIBED[gpu]
