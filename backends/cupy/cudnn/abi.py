@@ -77,15 +77,15 @@ SIGNATURES: MappingProxyType[str, tuple[Any, ...]] = MappingProxyType({
 
 @cache
 def path() -> str | None:
-    """Where libcudnn.so.9 is: in CUDNN_PATH, where cuda.pathfinder (it comes with CuPy) finds it, in a wheel
-    nvidia-cudnn-cu*, or its bare name where the loader has it; None when it is nowhere."""
-    if found := _within([p] if (p := os.environ.get("CUDNN_PATH")) else []):
-        return found
-    if found := _by_pathfinder():
-        return found
+    """Where libcudnn.so.9 is: in CUDNN_PATH, in a wheel nvidia-cudnn-cu*, where cuda.pathfinder (it comes with CuPy)
+    finds it, or its bare name where the loader has it; None when it is nowhere. One in a wheel is not loaded."""
     nvidia = find_spec("nvidia")
     wheels = [os.path.join(p, "cudnn") for p in (nvidia.submodule_search_locations or ())] if nvidia else []
-    return _within(wheels) or _by_loader()
+    return _asked_for() or _within(wheels) or _by_pathfinder() or _by_loader()
+
+
+def _asked_for() -> str | None:
+    return _within([p] if (p := os.environ.get("CUDNN_PATH")) else [])
 
 
 def _within(folders: list[str]) -> str | None:
@@ -118,7 +118,7 @@ def _by_loader() -> str | None:
 @cache
 def library() -> ctypes.CDLL:
     """The library, with its functions typed; MissingExtraError without it, CompileError when it lacks a function."""
-    found = path()
+    found = _asked_for() or _by_pathfinder() or path()  # the second loads what the library depends on as well
     if found is None:
         raise MissingExtraError("libcudnn.so.9 was not found; the extras gpu-cuda12 and gpu-cuda13 bring it")
     loaded = ctypes.CDLL(found)

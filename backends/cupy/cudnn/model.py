@@ -146,6 +146,9 @@ class ModelNetwork:
         self.takes = next(t for t in ALGORITHMS.values() if t.algorithm is setting.algorithm)
         if setting.dtype not in self.takes.dtypes or (setting.space.attrs.proj and not self.takes.projection):
             raise _refused(setting, "of this dtype, or with this projection")
+        if any(a is not None and not a.flags.c_contiguous for a in (
+                arrays.x, arrays.y, arrays.h0, arrays.h_n, arrays.c0, arrays.c_n)):
+            raise CompileError("cudnn (model): expected memory without gaps")
         self.weights = _wide(weights, setting)
         self.arithmetic = _arithmetic(setting)
 

@@ -10,6 +10,7 @@ import pytest
 
 from rnngraph.backends.cupy.cudnn.abi import CudnnError
 from rnngraph.backends.cupy.cudnn.bits import Bf16
+from rnngraph.backends.cupy.cudnn.run import CudnnRun
 from rnngraph.backends.cupy.cudnn.setting import Arrays, Recurrent, Setting
 from rnngraph.backends.cupy.cudnn.variants import VARIANTS
 from rnngraph.backends.cupy.cudnn.weight_space import Part, WeightSpace
@@ -209,3 +210,27 @@ def test_weights_packed_elsewhere_are_caught(mode: str, defect: Callable[[list[P
     feeds = random_inputs(graph, {"T": 4, "B": 2})
     got, want = call(graph, cudnn_kernel(graph, STANDARD), feeds), evaluate(graph, feeds, float64=True)
     assert error(got, want) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "wrong", "attrs"), [
+    ("restore", lambda self, empty: None, RnnAttrs("gru", 5, lengths=True)),
+    ("in_time", lambda self, array: array, RnnAttrs("gru", 5, direction="reverse")),
+    ("in_time", lambda self, array: array[::-1], RnnAttrs("gru", 5, direction="reverse", lengths=True)),
+    ("masked", lambda self, boundary, y, x: lambda lengths: self.put(x, y),
+     RnnAttrs("gru", 5, 2, dropout=0.5, seeds=(3,))),
+    ("lengths", lambda self: None, RnnAttrs("gru", 5, lengths=True)),
+    ("in_batches", lambda self: True, RnnAttrs("gru", 5)),  # x lies steps first
+], ids=lambda v: v if isinstance(v, str) else "")
+def test_defects_of_a_call_are_caught(name: str, wrong: Callable[..., object], attrs: RnnAttrs,
+                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = node_graph(attrs, 4)
+    feeds = random_inputs(graph, {"T": 6, "B": 3})
+    feeds = lengths_of(feeds, [4, 0, 6]) if attrs.lengths else feeds
+    want = evaluate(graph, feeds, float64=True)
+    assert error(call(graph, cudnn_kernel(graph, STANDARD), feeds), want) <= TOLERANCE
+    monkeypatch.setattr(CudnnRun, name, wrong)
+    if name == "in_batches":
+        with pytest.raises(CompileError, match="expected memory without gaps"):
+            call(graph, cudnn_kernel(graph, STANDARD), feeds)
+    else:
+        assert error(call(graph, cudnn_kernel(graph, STANDARD), feeds), want) > 100 * TOLERANCE
