@@ -31,6 +31,7 @@ from rnngraph.rewrite import Instrument, PassContext, Pipeline, Snapshot
 from rnngraph.runtime.inputs import InputPlan
 from rnngraph.runtime.model import CompiledModel, Variant
 from rnngraph.runtime.packed import check_packable
+from rnngraph.runtime.placed import program_of
 from rnngraph.runtime.program import Program
 from rnngraph.runtime.segments import Segment, segment
 from rnngraph.runtime.specialized import Needs, SpecializedModel
@@ -255,7 +256,7 @@ def _built(traced: Graph, options: Options, without: Collection[str | tuple[str,
         kernels.append(backends.load(part.backend).build(graph, part, context))
         report.kernels.append(KernelReport(part.backend, _summary(part), time.perf_counter() - start,
                                            kernels[-1].artifacts))
-    return Program(graph, segments, kernels, report, InputPlan(traced, labels))
+    return program_of(graph, segments, kernels, report, InputPlan(traced, labels))
 
 
 def _alone(graph: Graph, target: str, *, options: Options) -> Program:

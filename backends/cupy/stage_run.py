@@ -113,20 +113,26 @@ class StageRun:
         timed = source is Source.SEQUENCE
         if source not in (Source.SCALAR, Source.VECTOR):
             array = self.with_lanes(array, timed)
-            if name in self.stage.shifts.margins or _strides(array, timed) is None:
+            multiplied = any(p.load.leaf is not None and p.load.leaf.name == name
+                             for phase in self.stage.partition.phases for g in phase.groups for p in g.pieces)
+            gaps = _strides(array, timed) is None or (multiplied and not _regular(array, timed))
+            if gaps or name in self.stage.shifts.margins:
                 copy = self.around(name, array.shape, name, array.dtype.type)
                 self.before.append(self.copying(copy, array))
                 array = copy
             self.strides(field, array, timed=timed, rows=True)
-            flat = array.reshape((*array.shape[:timed], self.rows, array.shape[-1]))
-            if self.device.address(flat) != self.device.address(array):  # rows are not one stride apart: of no product
-                flat = array
-            self.left[name] = flat
+            if multiplied:
+                self.left[name] = array.reshape((*array.shape[:timed], self.rows, array.shape[-1]))
+                assert self.device.address(self.left[name]) == self.device.address(array)
         elif source is Source.VECTOR and array.strides[-1] != array.itemsize:
-            copy = self.own(array.shape, array.dtype.type)
-            self.before.append(self.copying(copy, array))
-            array = copy
+            array = self.copied(array)
         self.memory(field, array)
+
+    def copied(self, array: Array) -> Array:
+        """A copy without gaps, which every call brings up to date."""
+        copy = self.own(array.shape, array.dtype.type)
+        self.before.append(self.copying(copy, array))
+        return copy
 
     def with_lanes(self, array: Array, timed: bool) -> Array:
         """One number per row is an array of one lane."""
@@ -240,6 +246,12 @@ class StageRun:
             first = self.stage.shifts.margins[name][0] + shift + (t * self.rows if timed else 0)
             return self.whole[held][first : first + self.rows]
         return (array[t] if timed else array).reshape(self.rows, array.shape[-1])
+
+
+def _regular(array: Array, timed: bool) -> bool:
+    """Whether all rows are one stride apart, so that they are a matrix as they lie."""
+    rows = [(n, s) for n, s in zip(array.shape[timed:-1], array.strides[timed:-1], strict=True) if n != 1]
+    return all(s == n * below for (_, s), (n, below) in pairwise(rows))
 
 
 def _strides(array: Array, timed: bool) -> tuple[int, int, int] | None:

@@ -83,10 +83,11 @@ class Literal:
 
 def round_bf16(array: Array) -> Array:
     """float32 rounded to nearest-even bfloat16, still held as float32."""
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    given = array if hasattr(array, "__array_function__") else np.asarray(array)  # also one that lies on a GPU
+    bits = given.astype(np.float32, copy=False).view(np.uint32)
     rounded = bits + (((bits >> 16) & 1) + 0x7FFF).astype(np.uint32)
     out: Array = np.where(np.isnan(array), array, (rounded & 0xFFFF0000).view(np.float32))
-    return out.astype(np.float32).reshape(np.shape(array))  # a contiguous scalar has an axis
+    return out.astype(np.float32).reshape(np.shape(array))
 
 
 class EvalContext(Protocol):

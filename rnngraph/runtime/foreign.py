@@ -1,4 +1,4 @@
-"""What callers hold in PyTorch, as what a compiled model takes. PyTorch is never imported here."""
+"""What callers hold in PyTorch or CuPy, as what a compiled model takes. Neither is ever imported here."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ PLAIN = frozenset({np.ndarray})  # types that need no second look
 
 
 def plain(value: object) -> object:
-    """Tensors (of any device, bf16 as float32) as arrays, PyTorch's packed sequences as ours; others as they are."""
-    torch: Any = sys.modules.get("torch")  # who gives a tensor has imported it
+    """Tensors (of any device, bf16 as float32) and CuPy's arrays as numpy's, PyTorch's packed sequences as ours; others
+    as they are."""
+    cupy: Any = sys.modules.get("cupy")  # who gives an array of it has imported it
+    if cupy is not None and isinstance(value, cupy.ndarray):
+        return value.get()
+    torch: Any = sys.modules.get("torch")
     if not hasattr(torch, "nn"):
         return value
     if isinstance(value, torch.nn.utils.rnn.PackedSequence):
@@ -25,9 +29,9 @@ def plain(value: object) -> object:
     return _array(value) if isinstance(value, torch.Tensor) else value
 
 
-def all_plain(values: Iterable[object]) -> tuple[object, ...]:
-    """`plain` of each."""
-    return tuple(v if type(v) is np.ndarray else plain(v) for v in values)
+def all_plain(values: Iterable[object], place: Any = None) -> tuple[object, ...]:
+    """`plain` of each, but for what lies at ``place``, the memory of a GPU: it stays there."""
+    return tuple(v if type(v) is np.ndarray or (place is not None and place.holds(v)) else plain(v) for v in values)
 
 
 def _array(tensor: Any) -> object:

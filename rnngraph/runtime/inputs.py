@@ -54,8 +54,14 @@ class InputSpec:
         except (ValueError, TypeError, RuntimeError) as e:  # also what a foreign __array__ raises
             raise InputError(f"input {self.shown}: expected {self.type}, "
                              f"got something that is no array: {e}") from e
+        return self.fitted(array, given)
+
+    def fitted(self, array: Array, given: object) -> Array:
+        """The array with this input's dtype; InputError where that would lose something."""
+        want: np.dtype[Any] = self.type.dtype.numpy
         if array.dtype.newbyteorder("=") == want:
-            return array if array.dtype.isnative and array.flags.aligned else array.astype(want, order="C")
+            sound = type(array) is not np.ndarray or (array.dtype.isnative and array.flags.aligned)
+            return array if sound else array.astype(want, order="C")
         if self.type.dtype.name == "bf16" and array.dtype.name == "bfloat16":
             return array.astype(want)  # of ml_dtypes; numpy has none of its own, so here they are held as float32
         if isinstance(given, list | tuple) and not array.size:
@@ -100,6 +106,9 @@ class RoundedSpec(InputSpec):
 
     def array(self, given: object) -> Array:
         return round_bf16(InputSpec.array(self, given))
+
+    def fitted(self, array: Array, given: object) -> Array:
+        return round_bf16(InputSpec.fitted(self, array, given))
 
 
 def mapping(given: Mapping[object, object]) -> str:

@@ -175,7 +175,7 @@ class CompiledModel:
         if plain and named:
             arrays, named = self._placed(arrays, named)
         if not PLAIN.issuperset(map(type, arrays)):
-            arrays = all_plain(arrays)
+            arrays = all_plain(arrays, program.place)
             plain = plain and PackedSequence not in map(type, arrays)
         if plain and not named and len(arrays) == len(program.input_names):
             outputs = program.run(arrays)
@@ -199,7 +199,8 @@ class CompiledModel:
         """
         if not isinstance(inputs, Mapping) or not all(isinstance(n, str) for n in inputs):
             raise InputError(f"run takes a mapping from input names to arrays, got {_kind(inputs)}")
-        inputs = {self._own.get(n, n): a for n, a in zip(inputs, all_plain(inputs.values()), strict=True)}
+        arrays = all_plain(inputs.values(), self.program.place)
+        inputs = {self._own.get(n, n): a for n, a in zip(inputs, arrays, strict=True)}
         own = {n: a for n, a in inputs.items() if n in self.program.input_names}
         rows = {n: inputs.get(n) if n not in own else None for n in ("lengths", "mask")}
         state = {n: a for n, a in inputs.items() if n not in own and n not in rows}
@@ -220,8 +221,8 @@ class CompiledModel:
         names = self.program.input_names
         if len(arrays) > len(names):
             raise InputError(f"expected {len(names)} input(s) {list(self.input_names)}, got {len(arrays)} arrays")
-        values = dict(zip(names, all_plain(arrays), strict=False))
-        for given, array in zip(named, all_plain(named.values()), strict=True):
+        values = dict(zip(names, all_plain(arrays, self.program.place), strict=False))
+        for given, array in zip(named, all_plain(named.values(), self.program.place), strict=True):
             name = self._own.get(given, given)
             if name not in names:
                 raise InputError(f"unknown input {given!r}; the model takes {list(self.input_names)}")
@@ -245,7 +246,7 @@ class CompiledModel:
         if state is not None:
             values = {**values, **self._states(program, values, state)}
         if self._kept is not None:
-            return self._kept.run(program, values)[: len(self.program.output_names)]
+            return self._kept.run(program, values, len(self.program.output_names))
         values = {**values, **zero_states(program, values)}
         return program.run([values[n] for n in program.input_names])
 
@@ -273,10 +274,11 @@ class CompiledModel:
             raise InputError("initial_state: no recurrence of this model takes its states from a call; states that are "
                              f"inputs of the model are given with the others: {list(self.input_names)}")
         if not isinstance(state, Mapping):
-            if not isinstance(state, list | tuple | np.ndarray):
+            single = isinstance(state, np.ndarray) or (program.place is not None and program.place.holds(state))
+            if not single and not isinstance(state, list | tuple):
                 raise InputError(f"initial_state: expected arrays for {list(specs)}, by name or in order, "
                                  f"got {_kind(state)}")
-            items = [state] if isinstance(state, np.ndarray) and len(specs) == 1 else list(state)
+            items = [state] if single and len(specs) == 1 else list(state)
             if len(items) != len(specs):
                 raise InputError(f"initial_state: expected one array for each of {list(specs)}, "
                                  f"got {len(items)}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class Program:
                  report: Report, plan: InputPlan | None = None) -> None:
         self.graph = graph
         self.report = report
+        self.place: Any = None  # where arrays may lie beside the host's memory: see `rnngraph.runtime.placed`
         self.stream: StreamPlan | None = None  # how to call it step by step, if that is what it is for
         self.kept: tuple[str, ...] = ()  # the states of stateful layers, by the names of their outputs
         self.packed_outputs: frozenset[str] | None = None  # those that come packed for packed inputs; None: sequences
@@ -127,6 +128,17 @@ class Program:
         for i in self.copied:
             outputs[i] = np.array(outputs[i])
         return outputs, dims
+
+    def run_states(self, given: Sequence[object], states: Collection[int], ends: Sequence[int],
+                   count: int) -> tuple[list[Array], list[Array]]:
+        """`run` for a caller that keeps states, which stay at the program's place: the first ``count`` outputs, and
+        those at ``ends``, for the next call, which has them at ``states``."""
+        outputs = self.run(given)
+        return outputs[:count], [outputs[i].copy() for i in ends]
+
+    def on_host(self, array: Array) -> Array:
+        """The array, or its copy on the host where it lies elsewhere."""
+        return array
 
 
 def _shapes(given: Sequence[object]) -> tuple[tuple[int, ...], ...]:

@@ -81,7 +81,8 @@ class Session:
         """Copies of the states by name (``lstm.h``). Assign a mapping to set some, or all in order to set all."""
         with self._lock:
             self._known()
-            return {s.name: a.copy() for s, a in zip(self._plan.states, self._states, strict=True)}
+            return {s.name: np.array(self._program.on_host(a))
+                    for s, a in zip(self._plan.states, self._states, strict=True)}
 
     @state.setter
     def state(self, given: State) -> None:
@@ -117,7 +118,10 @@ class Session:
                 if index.size and (index.min() < 0 or index.max() >= array.shape[s.batch]):
                     raise InputError(f"reset: rows must be in 0..{array.shape[s.batch] - 1}, got {index.tolist()}")
                 at: Any = (slice(None),) * s.batch + (index,)
-                array[at] = start[at]
+                held = self._program.on_host(array)
+                held[at] = start[at]
+                if held is not array:
+                    array[...] = self._program.place.bring(held)
 
     def _known(self) -> None:
         if not self._states:
@@ -126,6 +130,7 @@ class Session:
 
     def _begin(self, inputs: Sequence[Array]) -> None:
         """Start from what the model, given its inputs without time, and the caller say."""
+        inputs = [self._program.on_host(a) for a in inputs]
         with np.errstate(all="ignore"):
             found = Interpreter(self._sizes).run_block(self._plan.start.block, inputs)
         self._start = [self._given.get(s.name, a) for s, a in zip(self._plan.states, found, strict=True)]
@@ -133,7 +138,11 @@ class Session:
                     for s, a in zip(self._plan.states, self._start, strict=True)])
 
     def _hold(self, states: list[Array]) -> None:
-        """Take these arrays as the states; each step writes the next ones into the other half of the buffers."""
+        """Take these arrays as the states; each step writes the next ones into the other half of the buffers, or, where
+        the program has a place of its own, makes new ones there."""
+        if (place := self._program.place) is not None:
+            self._states = [a if place.holds(a) else place.bring(a) for a in states]
+            return
         self._states, self._spare = states, [np.empty_like(a) for a in states]
         self._addresses = {id(a): int(a.ctypes.data) for a in (*self._states, *self._spare)}
 
@@ -155,6 +164,7 @@ class Session:
         if self._lengths is not None:
             inputs.insert(self._lengths, np.ones(self._whole[self._lengths], np.int32))
         outputs = self._run(self._one, inputs)
+        self._settle(given)
         found = [y if axis is None else y.reshape(_without(y.shape, axis))
                  for y, axis in zip(outputs, self._plan.axes, strict=True)]
         return found[0] if len(found) == 1 else tuple(found)
@@ -180,6 +190,7 @@ class Session:
             if a.shape != (want := resolve(spec.type.shape, dims)):
                 raise InputError(f"input {spec.name!r}: expected {list(want)} ({spec.type}), got shape {a.shape}")
         outputs = self._run(dims, inputs)
+        self._settle(given)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def over(self, sequences: Sequence[Array], steps: int) -> list[Outputs]:
@@ -235,6 +246,11 @@ class Session:
                 return int(a.shape[axis])
         return 1
 
+    def _settle(self, given: Sequence[object]) -> None:
+        """Arrays of other libraries may be overwritten."""
+        if self._program.place is not None:
+            self._program.place.settle(given)
+
     def _run(self, dims: Dims, inputs: list[Array]) -> list[Array]:
         """The model's outputs; the states move on when all went well."""
         count, program = self._outputs, self._program
@@ -244,6 +260,10 @@ class Session:
             if not self._states:
                 self._begin([inputs[self._names.index(n)] for n in self._plan.start.input_names])
             arrays = [*inputs, *self._states]
+            if program.place is not None:
+                given = range(len(inputs), len(arrays))
+                outputs, self._states = program.run_states(arrays, given, self._places, count)
+                return outputs
             if self._into is not None and dims[self._plan.time]:
                 spare = [a for place, a in zip(self._places, self._spare, strict=True) if place >= count]
                 outputs = self._into(dims, arrays, [None] * count + spare, self._addresses)

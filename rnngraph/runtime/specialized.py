@@ -49,10 +49,11 @@ class Plan:
 
 @dataclass(slots=True)
 class Entry:
-    """A program, and when it was last used, in calls."""
+    """A program, when it was last used, in calls, and whether it takes arrays of a GPU."""
 
     model: CompiledModel
     used: int
+    placed: bool
 
 
 class SpecializedModel(CompiledModel):
@@ -151,7 +152,7 @@ class SpecializedModel(CompiledModel):
         more = {n: a for n, a in given.items() if n not in own}  # lengths, states
         return model.run({**dict(zip(model.input_names, rest, strict=True)), **more})
 
-    def _specialized(self, values: Sequence[object]) -> tuple[CompiledModel, list[Array]]:
+    def _specialized(self, values: Sequence[object]) -> tuple[CompiledModel, list[object]]:
         """The model for these inputs, in order, and the inputs that it takes."""
         arrays = [spec.array(value) for spec, value in zip(self._specs, values, strict=True)]
         sizes = self._sizes(arrays)
@@ -165,7 +166,8 @@ class SpecializedModel(CompiledModel):
             if entry is not None:
                 entry.used = next(self._calls)
                 self._last = entry.model
-                return entry.model, [arrays[i] for i in plan.rest]
+                rest = values if entry.placed else arrays  # what lies on a GPU is taken there
+                return entry.model, [rest[i] for i in plan.rest]
 
     def _made(self, plan: Plan, key: tuple[Hashable, ...], arrays: Sequence[Array],
               sizes: Mapping[str, int]) -> Entry | None:
@@ -186,7 +188,8 @@ class SpecializedModel(CompiledModel):
             return None
         while len(self._entries) >= MAX_PROGRAMS:
             del self._entries[min(self._entries, key=lambda k: self._entries[k].used)]
-        entry = self._entries[tuple(kept(part) for part in key)] = Entry(made, next(self._calls))
+        placed = made.program.place is not None
+        entry = self._entries[tuple(kept(part) for part in key)] = Entry(made, next(self._calls), placed)
         return entry
 
     def _planned(self, needs: Needs) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
 
 import numpy as np
@@ -18,22 +18,27 @@ class KeptStates:
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._host: Callable[[Array], Array] = np.asarray  # from where the states lie
         self._arrays: dict[str, Array] = {}  # by the names of the outputs: lstm.h
 
     def copies(self) -> dict[str, Array]:
         with self._lock:
-            return {n: a.copy() for n, a in self._arrays.items()}
+            return {n: np.array(self._host(a)) for n, a in self._arrays.items()}
 
-    def run(self, program: Program, values: Mapping[str, object]) -> list[Array]:
-        """The program's outputs; its states come from ``values`` where they are given, else from the call before."""
+    def run(self, program: Program, values: Mapping[str, object], count: int) -> list[Array]:
+        """The program's first ``count`` outputs; its states come from ``values`` where they are given, else from the
+        call before."""
         with self._lock:
             inputs = state_inputs(program)
-            values = {**{spec.name: self._arrays[n] for n, spec in inputs.items() if n in self._arrays}, **values}
+            kept = {spec.name: self._arrays[n] for n, spec in inputs.items() if n in self._arrays}
+            states = [i for i, n in enumerate(program.input_names) if n in kept and n not in values]
+            values = {**kept, **values}
             self._check_batch(program, values, inputs)
             values = {**values, **zero_states(program, values)}
-            outputs = program.run([values[n] for n in program.input_names])
-            new = {n: outputs[program.output_names.index(n)] for n in program.kept}
-            self._arrays = {n: a.copy() for n, a in new.items() if a.size}
+            ends = [program.output_names.index(n) for n in program.kept]
+            outputs, new = program.run_states([values[n] for n in program.input_names], states, ends, count)
+            self._arrays = {n: a for n, a in zip(program.kept, new, strict=True) if a.size}
+            self._host = program.on_host
             return outputs
 
     def _check_batch(self, program: Program, values: Mapping[str, object], inputs: Mapping[str, InputSpec]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rnngraph.errors import InputError
 from rnngraph.ir import Array, Dims, TensorType, resolve
+from rnngraph.runtime.foreign import plain
 
 State: TypeAlias = Mapping[str, object] | Sequence[object] | Array
 
@@ -47,7 +48,7 @@ def named_states(specs: Sequence[Named], dims: Dims, given: State) -> dict[str, 
 def _array(spec: Named, dims: Dims, given: object) -> Array:
     want, shape = spec.type.dtype.numpy, resolve(spec.type.shape, dims)
     try:
-        array = np.asarray(given)
+        array = np.asarray(plain(given))
     except (ValueError, TypeError) as e:
         raise InputError(f"state {spec.name!r}: expected {spec.type}, got something that is no array: {e}") from e
     if array.dtype.newbyteorder("=") != want or array.shape != shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ import pytest
 
 from rnngraph.backends.cupy import graphs
 from rnngraph.backends.cupy.gpu import CupyDevice
-from rnngraph.backends.cupy.nvrtc import cubin
 from rnngraph.errors import CompileError, DeviceError
 from rnngraph.ir import Array, bind_dims, evaluate
 from tests.backends.cupy.fake_cupy import Namespace, installed
@@ -26,11 +25,8 @@ DIMS = {"batch": 3, "time": 4}
 
 
 @pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Namespace]:
-    monkeypatch.setenv("RNNGRAPH_CACHE", "off")
-    cubin.cache_clear()
-    yield installed(monkeypatch)
-    cubin.cache_clear()
+def cupy(monkeypatch: pytest.MonkeyPatch) -> Namespace:
+    return installed(monkeypatch)
 
 
 def on_device(run: OnGpu, inputs: Mapping[str, Any]) -> dict[str, Any]:

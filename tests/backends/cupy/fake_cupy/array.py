@@ -221,6 +221,9 @@ class ndarray(NDArrayOperatorsMixin):
     def __repr__(self) -> str:
         return repr(self.get())
 
+    def __format__(self, spec: str) -> str:
+        return format(self.get(), spec)
+
     # --- parts ------------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[ndarray]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 Work = Callable[[], None]
+_device = threading.RLock()  # does one thing at a time
 
 
 class CUDARuntimeError(RuntimeError):
@@ -75,17 +76,19 @@ class Stream:
         if self.nodes is not None:
             self.nodes.append(work)
         else:
-            self.queue.append(work)
-            self.given += 1
+            with _device:
+                self.queue.append(work)
+                self.given += 1
 
     def drain(self, mark: int | None = None) -> None:
         """Do what was given, up to ``mark``."""
         self.no_capture("a wait")
-        mark = self.given if mark is None else mark
-        while self.done_count < mark:
-            work = self.queue.popleft()
-            self.done_count += 1
-            work()
+        with _device:
+            mark = self.given if mark is None else mark
+            while self.done_count < mark:
+                work = self.queue.popleft()
+                self.done_count += 1
+                work()
 
     def no_capture(self, what: str) -> None:
         if self.nodes is not None:
