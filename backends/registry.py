@@ -127,7 +127,8 @@ class Implementation:
 
     ``cost(op, dims, machine)`` estimates the seconds of one call. It is asked only when all constraints hold.
     ``precision``: considered only where compile() asks for it. ``tried``: on a device that is `Device.unproven` it is
-    chosen for an op only after it ran there and was right.
+    chosen for an op only after it ran there and was right. ``last``: it takes what nothing else does; no pass prepares
+    a graph for it.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Implementation:
     cost: CostModel
     tried: bool = False
     precision: str = "f32"
+    last: bool = False
 
     def __post_init__(self) -> None:
         if self.name.split(".")[0] != self.backend or "." not in self.name:

@@ -55,7 +55,8 @@ def _runs_as_it_is(graph: Graph, heavy: list[Op], context: PassContext) -> bool:
     if context.target != "gpu" or context.registry is None or any(op.parent is not graph.block for op in heavy):
         return False
     dims = expected_dims(graph, context.dims)
-    return all(any(not c.failures for c in context.registry.consider(op, "gpu", dims)) for op in heavy)
+    return all(any(not c.failures and not c.implementation.last for c in context.registry.consider(op, "gpu", dims))
+               for op in heavy)
 
 
 def _widen(value: Value) -> None:

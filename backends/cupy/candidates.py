@@ -9,9 +9,10 @@ from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, arranged, loop_b
 from rnngraph.backends.cupy.codegen.streamed import Streamed
 from rnngraph.backends.cupy.costs import narrowed, resident_cost, rounded_cost, rows_cost, streamed_cost
 from rnngraph.backends.cupy.cudnn.candidates import cudnn_implementations
+from rnngraph.backends.cupy.interpreted import HAS_KERNELS, HOST, HOST_LOOP, INTERPRETED, host_cost, interpreted_cost
 from rnngraph.backends.cupy.requirements import ALWAYS, TENSOR_CORES, WEIGHTS, asked
 from rnngraph.backends.registry import Constraint, Device, Implementation, Machine
-from rnngraph.ir import OPS, Cost, Dims, Op, Rnn, Scan, numel, resolve
+from rnngraph.ir import OPS, Dims, Op, Rnn, Scan, resolve
 from rnngraph.phases.lanes import LANES, Unsupported
 from rnngraph.phases.stages import JOINS, VIEWS, rows_stage, scan_stage
 
@@ -120,6 +121,11 @@ def rnn_cost(op: Op, dims: Dims, machine: Machine) -> float:
     return machine.gpu.seconds(op.opdef.cost(op, dims), steps=2.0 * steps)
 
 
+def any_cost(op: Op, dims: Dims, machine: Machine) -> float:
+    """Of an rnn node whose loops no kernel may take: they are chosen when it is expanded."""
+    return 2.0 * rnn_cost(op, dims, machine)
+
+
 def steps_cost(op: Op, dims: Dims, machine: Machine, precision: str = "f32") -> float:
     """A product and a kernel for each phase of a step; for bf16 one that rounds the left side as well."""
     (steps,) = resolve((Scan(op).attrs.steps,), dims)
@@ -130,15 +136,6 @@ def steps_cost(op: Op, dims: Dims, machine: Machine, precision: str = "f32") -> 
 def op_cost(op: Op, dims: Dims, machine: Machine, precision: str = "f32") -> float:
     launches = 2.0 if precision == "bf16" else 1.0
     return machine.gpu.seconds(narrowed(op.opdef.cost(op, dims), precision), launches=launches)
-
-
-def host_cost(op: Op, dims: Dims, machine: Machine) -> float:
-    """numpy on the host, a loop op by op and step by step, and the way there and back."""
-    values = (*op.operands, *op.results)
-    moved = sum(numel(v.shape, dims) * v.type.dtype.itemsize for v in values)
-    steps = resolve((Scan(op).attrs.steps,), dims)[0] * len(Scan(op).body.body) if op.name == "scan" else 0
-    return (machine.python.seconds(op.opdef.cost(op, dims), steps=steps)
-            + machine.link.seconds(Cost(0.0, moved), launches=len(values)))
 
 
 def no_cost(op: Op, dims: Dims, machine: Machine) -> float:
@@ -160,6 +157,7 @@ def implementations() -> tuple[Implementation, ...]:
     """cuDNN for rnn nodes; loops and kernels of our own for what has phases; every other op on the host."""
     return (
         *cudnn_implementations(),
+        Implementation("cupy.rnn.ops", "cupy", "gpu", frozenset({"rnn"}), ALWAYS, any_cost, last=True),
         Implementation("cupy.rnn", "cupy", "gpu", frozenset({"rnn"}), (*ALWAYS, LANES_DTYPE, WEIGHTS), rnn_cost,
                        tried=True),
         Implementation("cupy.scan", "cupy", "gpu", frozenset({"scan"}), (*ALWAYS, LANES_DTYPE, PHASES), steps_cost,
@@ -171,10 +169,13 @@ def implementations() -> tuple[Implementation, ...]:
         Implementation("cupy.loop.bf16", "cupy", "gpu", frozenset({"scan"}),
                        (*ALWAYS, asked("bf16"), TENSOR_CORES, LANES_DTYPE, PHASES, RESIDENT_BF16), rounded_cost,
                        tried=True),
-        Implementation("cupy.steps", "cupy", "gpu", frozenset({"scan"}), ALWAYS, host_cost, tried=True),
+        Implementation(HOST_LOOP, "cupy", "gpu", frozenset({"scan"}), ALWAYS, host_cost, tried=True, last=True),
         Implementation("cupy.rows", "cupy", "gpu", COMPUTE, (*ALWAYS, LANES_DTYPE, ROWS), op_cost),
         *(made for precision in ("tf32", "bf16") for made in _narrow(precision)),
         Implementation(ROWS_STREAMED, "cupy", "gpu", COMPUTE, (*ALWAYS, LANES_DTYPE, ROWS, CHAINED), rows_cost),
         Implementation("cupy.view", "cupy", "gpu", MOVES, (*ALWAYS, MOVED), no_cost),
-        Implementation("cupy.op", "cupy", "gpu", ALONE, ALWAYS, host_cost),
+        Implementation("cupy.op", "cupy", "gpu", ALONE, (*ALWAYS, HAS_KERNELS), interpreted_cost, last=True),
+        Implementation(INTERPRETED, "cupy", "gpu", frozenset({"scan"}), (*ALWAYS, HAS_KERNELS), interpreted_cost,
+                       tried=True, last=True),
+        Implementation(HOST, "cupy", "gpu", ALONE, ALWAYS, host_cost, last=True),
     )

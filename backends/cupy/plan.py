@@ -21,13 +21,14 @@ from rnngraph.backends.cupy.codegen.chain import Chain
 from rnngraph.backends.cupy.codegen.products import Products
 from rnngraph.backends.cupy.cudnn.run import CudnnRun
 from rnngraph.backends.cupy.cudnn.variants import VARIANTS
+from rnngraph.backends.cupy.interpreted import HOST, HOST_LOOP, DeviceInterpreter
 from rnngraph.backends.cupy.loop_run import LoopRun
 from rnngraph.backends.cupy.machine import Device, Module
 from rnngraph.backends.cupy.stage_run import StageRun
 from rnngraph.backends.cupy.values import Values, held, host
 from rnngraph.errors import CompileError, DeviceError
 from rnngraph.ir import BOOL, Array, Dims, Interpreter, Op, Value
-from rnngraph.phases.stages import JOINS, VIEWS, Schedule, Stage
+from rnngraph.phases.stages import Schedule, Stage
 
 Work = tuple[Module, Products | None, tuple[Chain, int] | None]  # of a stage: see `GpuKernel`
 CHECKED = "computed lengths are checked on the host"
@@ -50,7 +51,7 @@ class Plan:
                  device: Device, dims: Dims) -> None:
         self.device = device
         self.values = Values(device, dims)
-        self.interpreter = Interpreter(dims)
+        self.interpreter = DeviceInterpreter(device, dims)
         self.actions: list[Action] = []
         self.calls: list[CudnnRun] = []
         self.now = ""  # the action that runs
@@ -70,6 +71,8 @@ class Plan:
             self.stage(item, *next(remaining))
         elif item.impl in VARIANTS:
             self.network(item)
+        elif item.impl in (HOST, HOST_LOOP):
+            self.there(item)
         else:
             self.op(item)
 
@@ -111,18 +114,13 @@ class Plan:
             self.actions.append(action)
 
     def op(self, op: Op) -> None:
-        """A view is made once; what is computed is computed in every call: moves of memory on the device, all else on
-        the host, for the ops' evaluations are numpy's."""
-        if op.name not in VIEWS | JOINS or op.name in ("windows", "shift_rows"):
+        """A view is made once; what is computed is computed in every call, on the device."""
+        if op.blocks:
             targets = [self.values.make(v) for v in op.results]
-            if op.operands or op.blocks:
-                why = f"{op.name} is computed by numpy on the host"
-                self.add(Action(named(op), partial(self.compute_there, op, targets), why=why),
-                         None if op.blocks else [self.values.get(v) for v in op.operands])
-            else:
-                self.compute_there(op, targets)
+            why = f"{op.name} is computed by CuPy op by op"
+            self.add(Action(named(op), partial(self.compute, op, targets), why=why))
             return
-        results = self.evaluate(op, self.values.get)
+        results = self.evaluate(op)
         sources = [self.values.get(v) for v in op.operands]
         if op.operands and all(any(shares(r, s) for s in sources) for r in results):
             for v, array in zip(op.results, results, strict=True):
@@ -130,27 +128,41 @@ class Plan:
             return
         targets = [self.values.make(v) for v in op.results]
         if op.operands:
-            why = f"{op.name} is moved by CuPy, in memory of its own"
+            why = f"{op.name} is computed by CuPy, in memory of its own"
             self.add(Action(named(op), partial(self.compute, op, targets), why=why), sources)
         else:
             self.compute(op, targets)
 
-    def evaluate(self, op: Op, array: Callable[[Value], Array]) -> list[Array]:
-        for v in dict.fromkeys((*op.operands, *(v for b in op.blocks for v in b.captures()))):
-            self.interpreter.bind(v, array(v))
-        self.interpreter.run_op(op)
+    def evaluate(self, op: Op) -> list[Array]:
+        for v in read_by(op):
+            self.interpreter.bind(v, self.values.get(v))
+        with np.errstate(all="ignore"):  # NaN and inf are values here, not accidents
+            self.interpreter.run_op(op)
         return [self.interpreter.env[v] for v in op.results]
 
     def compute(self, op: Op, targets: Sequence[Array]) -> None:
-        for target, array in zip(targets, self.evaluate(op, self.values.get), strict=True):
+        for target, array in zip(targets, self.evaluate(op), strict=True):
             self.device.copy(target, array)
+
+    def there(self, op: Op) -> None:
+        """An op that numpy computes on the host."""
+        targets = [self.values.make(v) for v in op.results]
+        if op.operands or op.blocks:
+            why = f"{op.name} is computed by numpy on the host"
+            self.add(Action(named(op), partial(self.compute_there, op, targets), why=why),
+                     None if op.blocks else [self.values.get(v) for v in op.operands])
+        else:
+            self.compute_there(op, targets)
 
     def compute_there(self, op: Op, targets: Sequence[Array]) -> None:
         """On the host; values are there and back again as the op has them."""
-        with np.errstate(all="ignore"):  # NaN and inf are values here, not accidents
-            results = self.evaluate(op, self.brought)
-        for target, array in zip(targets, results, strict=True):
-            self.device.copy(target, held(array))
+        interpreter = Interpreter(self.values.dims)
+        for v in read_by(op):
+            interpreter.bind(v, self.brought(v))
+        with np.errstate(all="ignore"):
+            interpreter.run_op(op)
+        for v, target in zip(op.results, targets, strict=True):
+            self.device.copy(target, held(interpreter.env[v]))
 
     def brought(self, v: Value) -> Array:
         array = host(self.device, self.values.get(v))
@@ -216,6 +228,11 @@ class Plan:
     def __str__(self) -> str:
         lines = [f"{name}: {part}" if not isinstance(part, partial) else name for part, name in self.parts]
         return "\n".join(lines)
+
+
+def read_by(op: Op) -> list[Value]:
+    """What an op reads, its blocks included."""
+    return list(dict.fromkeys([*op.operands, *(v for block in op.blocks for v in block.captures())]))
 
 
 def named(op: Op) -> str:

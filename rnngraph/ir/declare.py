@@ -9,7 +9,7 @@ import numpy as np
 
 from rnngraph.ir import typing as rules
 from rnngraph.ir.core import Op
-from rnngraph.ir.opdef import Array, EvalContext, Evaluate, OpDef, Types, elementwise_cost, round_bf16
+from rnngraph.ir.opdef import Array, EvalContext, Evaluate, OpDef, Types, as_array, elementwise_cost, round_bf16
 from rnngraph.ir.types import BF16
 
 
@@ -17,7 +17,7 @@ def as_numpy(f: Callable[..., Any]) -> Evaluate:
     """Evaluation by a numpy function; the result keeps the operands' dtype."""
 
     def evaluate(_: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
-        out = np.asarray(f(*args))
+        out = as_array(f(*args))
         if op.results[0].type.dtype is BF16:
             out = round_bf16(out)
         return (out if out.dtype == np.bool_ else out.astype(args[-1].dtype, copy=False),)
@@ -56,7 +56,7 @@ def int_op(name: str, f: Callable[..., Any], operands: int, *tags: str) -> OpDef
 def truncated(x: Array, y: Array) -> Array:
     """x / y; of integers the part before the point, and 0 where y is 0."""
     if x.dtype.kind not in "iu":
-        return np.asarray(np.divide(x, y))
+        return as_array(np.divide(x, y))
     with np.errstate(all="ignore"):
         floor = np.floor_divide(x, y)
         return np.where((floor < 0) & (floor * y != x), floor + 1, floor)

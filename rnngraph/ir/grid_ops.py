@@ -23,6 +23,7 @@ from rnngraph.ir.opdef import (
     EvalContext,
     OpDef,
     Types,
+    as_array,
     elementwise_cost,
     round_bf16,
     traffic,
@@ -132,7 +133,7 @@ def _conv(ctx: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
     wide = np.float32 if x.dtype == np.float16 else x.dtype  # halves are added up as floats
     padded = np.pad(x, [(0, 0)] * lead + list(zip(low, high, strict=True)) + [(0, 0)]).astype(wide, copy=False)
     kernel = kernel.astype(wide, copy=False)
-    total = np.zeros((*x.shape[:lead], *out, kernel.shape[-1]), wide)
+    total = np.zeros_like(x, wide, "C", shape=(*x.shape[:lead], *out, kernel.shape[-1]))
     if not total.size:
         return (total.astype(x.dtype),)
     for tap in product(*map(range, window)):
@@ -145,7 +146,7 @@ def _conv(ctx: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
 def _grouped(x: Array, w: Array, groups: int) -> Array:
     """x[..., C] by w[C / groups, F]: each group of channels by its own columns of w."""
     if groups == 1:
-        return np.asarray(x @ w)
+        return as_array(x @ w)
     parts = zip(np.split(x, groups, -1), np.split(w, groups, -1), strict=True)
     return np.concatenate([xs @ ws for xs, ws in parts], -1)
 
@@ -214,6 +215,9 @@ def _windows(_: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
     (x,), size, stride = args, op.attrs.size, op.attrs.stride
     if x.shape[-2] < size:
         raise InputError(f"windows: a window of {size} rows is larger than the {x.shape[-2]} of its operand")
+    if not isinstance(x, np.ndarray):  # as_strided is numpy's alone
+        end = (x.shape[-2] - size) // stride * stride + 1
+        return (np.concatenate([x[..., k : k + end : stride, :] for k in range(size)], -1),)
     return (windows_of(np.ascontiguousarray(x), size, stride),)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from rnngraph.ir import typing as rules
 from rnngraph.ir.declare import as_numpy, float_op, int_op
-from rnngraph.ir.opdef import Array, OpDef, elementwise_cost
+from rnngraph.ir.opdef import Array, OpDef, as_array, elementwise_cost
 
 _CODE = "interpreted"
 
@@ -40,14 +40,14 @@ def _places(x: Array, by: Array) -> tuple[Array, Array]:
 def _shift_left(x: Array, by: Array) -> Array:
     """0 where all bits leave."""
     places, gone = _places(x, by)
-    return np.asarray(np.where(gone, x.dtype.type(0), np.left_shift(x, places)))
+    return as_array(np.where(gone, x.dtype.type(0), np.left_shift(x, places)))
 
 
 def _shift_right(x: Array, by: Array) -> Array:
     """Arithmetic: the sign stays, what leaves below is gone."""
     places, gone = _places(x, by)
     sign = np.zeros_like(x) if x.dtype.kind == "u" else np.where(x < 0, x.dtype.type(-1), x.dtype.type(0))
-    return np.asarray(np.where(gone, sign, np.right_shift(x, places)))
+    return as_array(np.where(gone, sign, np.right_shift(x, places)))
 
 
 CEIL = float_op("ceil", np.ceil, 1.0)

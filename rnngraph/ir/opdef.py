@@ -81,6 +81,12 @@ class Literal:
         return f"Literal({self.type}, {self.digest[:8]})"
 
 
+def as_array(x: Any) -> Array:
+    """What a function of numpy has given, as an array: numpy's, or that of another library which answers for numpy's
+    functions, as CuPy's do."""
+    return x if hasattr(x, "__array_function__") else np.asarray(x)
+
+
 def round_bf16(array: Array) -> Array:
     """float32 rounded to nearest-even bfloat16, still held as float32."""
     given = array if hasattr(array, "__array_function__") else np.asarray(array)  # also one that lies on a GPU

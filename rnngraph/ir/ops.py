@@ -23,6 +23,7 @@ from rnngraph.ir.opdef import (
     Literal,
     OpDef,
     Types,
+    as_array,
     elementwise_cost,
     round_bf16,
     traffic,
@@ -128,7 +129,7 @@ def _comparison(name: str, f: Callable[[Array, Array], Any]) -> OpDef:
 def _reduce(name: str, f: Callable[..., Any], tag: str = "reduce") -> OpDef:
     def evaluate(_: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
         assert isinstance(op.attrs, ReduceAttrs)
-        return (np.asarray(f(args[0], axis=op.attrs.axes), dtype=args[0].dtype),)
+        return (as_array(f(args[0], axis=op.attrs.axes)).astype(args[0].dtype, copy=False),)
 
     def cost(op: Op, dims: Dims) -> Cost:
         return Cost(float(numel(op.operands[0].shape, dims)), traffic(op, dims))
@@ -181,13 +182,13 @@ def _gather(ctx: EvalContext, attrs: Attrs, args: Sequence[Array]) -> Array:
     if index.size and (index.min() < 0 or index.max() >= table.shape[0]):
         raise InputError(f"gather: indices must be in 0..{table.shape[0] - 1}, "
                          f"got {index.min()}..{index.max()}")
-    return np.asarray(table[index])
+    return as_array(table[index])
 
 
 def _power(x: Array, y: Array) -> Array:
     """Integers to a negative power are truncated: 0, but for 1 and -1; 0 to a negative power is 0 too."""
     if x.dtype.kind not in "iu" or not (y < 0).any():
-        return np.asarray(np.power(x, y))
+        return as_array(np.power(x, y))
     odd = np.where(y % 2 == 0, 1, x)
     return np.where(y >= 0, np.power(x, np.maximum(y, 0)), np.where(abs(x) == 1, odd, 0))
 
@@ -199,16 +200,23 @@ def _limits(x: Array) -> tuple[Any, Any]:
     return np.iinfo(x.dtype).min, np.iinfo(x.dtype).max
 
 
+def _start(x: Array, which: int) -> dict[str, Any]:
+    """Where a reduction over no elements starts; CuPy's take no such argument."""
+    return {} if x.size else {"initial": _limits(x)[which]}
+
+
 def _mean(x: Array, axis: tuple[int, ...]) -> Array:
     """NaN over no elements, without numpy's warning."""
     if x.size:
-        return np.asarray(x.mean(axis=axis))
-    return np.asarray(x.sum(axis=axis) * x.dtype.type(np.nan if 0 in [x.shape[a] for a in axis] else 1))
+        return as_array(x.mean(axis=axis))
+    return as_array(x.sum(axis=axis) * x.dtype.type(np.nan if 0 in [x.shape[a] for a in axis] else 1))
 
 
 def _softmax(x: Array, axis: int) -> Array:
-    e = np.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
-    return np.asarray(e / e.sum(axis=axis, keepdims=True))
+    if not x.size:
+        return x
+    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    return as_array(e / e.sum(axis=axis, keepdims=True))
 
 
 def _random_mask(ctx: EvalContext, attrs: RandomMaskAttrs, args: Sequence[Array]) -> Array:
@@ -315,11 +323,11 @@ NOT = OpDef("not", lambda t, a, b: rules.logical("not", t, 1), _numpy(np.logical
 SELECT = OpDef("select", lambda t, a, b: rules.select(t), _numpy(np.where), elementwise_cost(1.0),
                tags=frozenset({"elementwise"}))
 
-MATMUL = OpDef("matmul", lambda t, a, b: rules.matmul(t), _numpy(np.matmul), _matmul_cost)
+MATMUL = OpDef("matmul", lambda t, a, b: rules.matmul(t), _numpy(lambda x, y: x @ y), _matmul_cost)
 REDUCE_SUM = _reduce("reduce_sum", np.sum)
 REDUCE_MEAN = _reduce("reduce_mean", _mean)
-REDUCE_MAX = _reduce("reduce_max", lambda x, axis: x.max(axis=axis, initial=_limits(x)[0]))
-REDUCE_MIN = _reduce("reduce_min", lambda x, axis: x.min(axis=axis, initial=_limits(x)[1]))
+REDUCE_MAX = _reduce("reduce_max", lambda x, axis: x.max(axis=axis, **_start(x, 0)))
+REDUCE_MIN = _reduce("reduce_min", lambda x, axis: x.min(axis=axis, **_start(x, 1)))
 REDUCE_PROD = _reduce("reduce_prod", np.prod, "interpreted")
 SOFTMAX = OpDef("softmax", lambda t, a, b: _softmax_type(t, a),
                 lambda ctx, op, args: (_softmax(args[0], op.attrs.axis),),  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import numpy as np
 from rnngraph.errors import InputError
 from rnngraph.ir import typing as rules
 from rnngraph.ir.core import Op
-from rnngraph.ir.opdef import Array, Attrs, Cost, EvalContext, OpDef, Types, elementwise_cost, traffic
+from rnngraph.ir.opdef import Array, Attrs, Cost, EvalContext, OpDef, Types, as_array, elementwise_cost, traffic
 from rnngraph.ir.types import I64, Dim, Dims, numel, resolve
 
 
@@ -66,8 +66,8 @@ def _arg(name: str, find: Callable[..., Array]) -> OpDef:
         if size == 0:
             raise InputError(f"{name}: axis {a.axis} has no elements")
         if a.last:
-            return (np.asarray(size - 1 - find(np.flip(x, a.axis), axis=a.axis), np.int64),)
-        return (np.asarray(find(x, axis=a.axis), np.int64),)
+            return (as_array(size - 1 - find(np.flip(x, a.axis), axis=a.axis)).astype(np.int64, copy=False),)
+        return (as_array(find(x, axis=a.axis)).astype(np.int64, copy=False),)
 
     return OpDef(name, lambda t, a, b: _arg_type(name, t, a), evaluate, _scan_cost, ArgAttrs)
 
@@ -112,8 +112,8 @@ def _cumsum(_: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array]:
     assert isinstance(a, CumsumAttrs)
     x = np.flip(x, a.axis) if a.reverse else x
     if a.exclusive and x.shape[a.axis]:
-        before = np.take(x, np.arange(x.shape[a.axis] - 1), axis=a.axis)
-        x = np.concatenate([np.zeros_like(np.take(x, [0], axis=a.axis)), before], a.axis)
+        lead = (slice(None),) * a.axis
+        x = np.concatenate([np.zeros_like(x[(*lead, slice(0, 1))]), x[(*lead, slice(0, -1))]], a.axis)
     out = np.cumsum(x, axis=a.axis, dtype=x.dtype)
     return (np.flip(out, a.axis) if a.reverse else out,)
 

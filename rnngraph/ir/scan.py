@@ -9,7 +9,7 @@ import numpy as np
 
 from rnngraph.errors import InputError, ShapeError
 from rnngraph.ir.core import Block, Op, Value
-from rnngraph.ir.opdef import Array, Attrs, Cost, EvalContext, OpDef, Types
+from rnngraph.ir.opdef import Array, Attrs, Cost, EvalContext, OpDef, Types, as_array
 from rnngraph.ir.ops import YieldAttrs
 from rnngraph.ir.types import I32, I64, Dim, Dims, TensorType, resolve
 
@@ -166,12 +166,13 @@ def _evaluate(ctx: EvalContext, op: Op, args: Sequence[Array]) -> Sequence[Array
     lengths = args[-1] if s.attrs.lengths else None
     if lengths is not None:
         check_lengths(lengths, steps, op.layer)
-    ys = [np.zeros(resolve(y.shape, ctx.dims), ctx.array_dtype(y.type.dtype)) for y in s.ys]
+    ys = [np.zeros_like(args[0], ctx.array_dtype(y.type.dtype), "C", shape=resolve(y.shape, ctx.dims)) if args
+          else np.zeros(resolve(y.shape, ctx.dims), ctx.array_dtype(y.type.dtype)) for y in s.ys]
     before: int | None = None  # time of the step run before this one
     for t in reversed(range(steps)) if s.attrs.reverse else range(steps):
         active = None if lengths is None else t < lengths
         if s.until is not None:
-            running = np.asarray(carries[s.until] == 0)
+            running = as_array(carries[s.until] == 0)
             if running.ndim:
                 active = running.reshape(-1) if active is None else active & running.reshape(-1)
             if not running.any():
@@ -200,7 +201,7 @@ def _pad_rest(ys: Sequence[Array], t: int, before: int | None, attrs: ScanAttrs)
 
 
 def _where(rows: Array, a: Array, b: Array) -> Array:
-    return np.asarray(np.where(rows.reshape(-1, *([1] * (a.ndim - 1))), a, b))
+    return as_array(np.where(rows.reshape(-1, *([1] * (a.ndim - 1))), a, b))
 
 
 def _cost(op: Op, dims: Dims) -> Cost:

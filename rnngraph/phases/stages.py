@@ -21,7 +21,7 @@ from rnngraph.phases.partition import Partition, partition
 
 VIEWS = frozenset({"transpose", "reshape", "slice", "reverse", "broadcast", "const", "shift_rows", "windows", "iota",
                    "size"})
-ALONE = frozenset({"llvm.nest", "cupy.op", "cupy.steps"})  # implementations of ops that are no part of a stage
+ALONE = frozenset({"llvm.nest", "cupy.op", "cupy.interpreted", "cupy.host", "cupy.steps"})  # of ops in no stage
 CALLS = "cupy.cudnn."  # implementations of rnn nodes that a library runs whole
 ERRORS = {"tf32": 2.0**-11, "bf16": 2.0**-8}  # of a factor of a product, relative, in precisions other than f32
 JOINS = frozenset({"concat", "pad"})  # a buffer of its own, that others are copied or written into
@@ -383,7 +383,7 @@ def _rows_stages(ops: Sequence[Op], segment: frozenset[Op]) -> list[Stage]:
 
 def _depends(op: Op, ops: Set[Op]) -> bool:
     """Whether ``op`` reads a result of ``ops``."""
-    return any(v.op in ops for v in op.operands)
+    return any(v.op in ops for v in (*op.operands, *(v for block in op.blocks for v in block.captures())))
 
 
 def _needed(items: Sequence[Stage | Op], outputs: Sequence[Value]) -> list[Stage | Op]:
