@@ -9,6 +9,7 @@ from rnngraph.ir import Block, Builder, Dim, Graph, Op, Scan, Value
 from rnngraph.ir.dims import evaluate, symbols_of
 from rnngraph.ir.grid_ops import CONV
 from rnngraph.ir.ops import BROADCAST, CAST, CONST, MATMUL, SLICE, BroadcastAttrs, SliceAttrs, is_elementwise
+from rnngraph.passes.select_implementation import Selection
 from rnngraph.rewrite import Miss, Pass, PassContext
 from rnngraph.rewrite.scan_edit import add_x, prune
 
@@ -56,7 +57,7 @@ class HoistInputProjection(Pass):
             context.note(op.layer, "the projection stays in the step: rows are packed, and none is multiplied past its "
                                    "end")
             return True
-        steps = _expected(s.attrs.steps, context) if context.target != "cpu" else None
+        steps = _expected(s.attrs.steps, context) if _on_gpu(context) else None
         if steps is not None and steps < self.min_steps:
             context.note(op.layer, f"the projection stays in the step: {steps} expected < min-steps = {self.min_steps}")
             return True
@@ -67,6 +68,12 @@ class HoistInputProjection(Pass):
         if find(op, self.min_steps)[0].projections:
             context.note(op.layer, f"the projection stays in the step: {rows} rows > max-batch = {self.max_batch}")
         return True
+
+
+def _on_gpu(context: PassContext) -> bool:
+    """Whether a GPU is to run the graph: asked for, or chosen by select-implementation."""
+    selection = context.artifacts.get("selection")
+    return (selection.target if isinstance(selection, Selection) else context.target) == "gpu"
 
 
 def _expected(dim: Dim, context: PassContext) -> int | None:

@@ -110,7 +110,7 @@ def compile(model: object, inputs: Inputs = None, *, example_inputs: Any = None,
             if variant.packed:
                 check_packable(graph)
             expected = options
-            if plan is not None and options.target != "cpu":  # launches are chosen for one step
+            if plan is not None and _has_gpu(options.target):  # launches are chosen for one step
                 expected = replace(options, dims={plan.time: 1, **options.dims})
             program = build_program(graph if plan is None else plan.graph, expected, start, packed=variant.packed,
                                     labels=names[0])
@@ -126,6 +126,10 @@ def compile(model: object, inputs: Inputs = None, *, example_inputs: Any = None,
     if dump is not None:
         made.report.dump(dump)
     return made
+
+
+def _has_gpu(target: str) -> bool:
+    return target == "gpu" or (target == "auto" and backends.default_registry().device("gpu").present)
 
 
 def _try(made: CompiledModel, source: Layer | Graph, example: Any, keywords: Mapping[str, Any] | None) -> None:
