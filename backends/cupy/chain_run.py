@@ -13,7 +13,7 @@ from rnngraph.backends.cupy.codegen.products import Products
 from rnngraph.backends.cupy.loop_run import LoopRun
 from rnngraph.backends.cupy.machine import Module
 from rnngraph.backends.cupy.stage_run import StageRun
-from rnngraph.backends.cupy.values import Values
+from rnngraph.backends.cupy.values import Values, held, host
 from rnngraph.ir import Array, Value
 from rnngraph.ir.ops import ConstAttrs
 from rnngraph.phases.hazards import CarryMode
@@ -40,12 +40,11 @@ class ChainLink(LoopRun):
         if self.stage.until:  # rows that are done before the first step are not written in it
             self.before.append(self.copying(even, start))
             start = even
+        elif not start.flags.c_contiguous and is_fixed(carry.init):
+            start = self.device.xp.asarray(held(host(self.device, start)))
         elif not start.flags.c_contiguous:
             copy = self.own(start.shape, start.dtype.type)
-            if is_fixed(carry.init):
-                self.device.copy(copy, start)
-            else:
-                self.before.append(self.copying(copy, start))
+            self.before.append(self.copying(copy, start))
             start = copy
         self.memory(start_field(carry.name), start)
         if carry.final is not None:

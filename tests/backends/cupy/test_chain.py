@@ -97,6 +97,19 @@ def test_a_step_is_one_launch() -> None:
     assert len(launches(run)) == 1
 
 
+def test_a_copy_cuts_the_launch() -> None:
+    """All steps side by side, the batch first, are no view of [time, batch, units]; with one row they are."""
+    model = nn.Sequential([nn.LSTM(13, return_sequences=True), nn.Flatten(), nn.Dense(5)])
+    for batch, parts in ((3, 3), (1, 1)):
+        run = chained(rg.trace(model, rg.Input(("batch", 3, 6)), initial_state=True), ShimDevice(SHUFFLED))
+        for seed in range(2):
+            inputs = random_inputs(run.graph, {"batch": batch}, seed)
+            assert error(run(inputs), evaluate(run.graph, inputs, float64=True)) <= TOLERANCE
+        assert len(run.kernel.sources) == 2
+        assert run.kernel.sources[0] is run.kernel.sources[1]
+        assert len(launches(run)) == parts
+
+
 MUTANTS = [
     ("rg_grid_sync(arrivals, ++turn);\n        s", "__syncthreads();\n        s"),  # what another block has not written
     ("step == 0 ? a.c0_start", "step == 0 ? a.c0_0"),  # a state that is not there
