@@ -177,8 +177,8 @@ class Resident:
                               "#pragma unroll", f"            for (int r = 0; r < {rows}; r++) {{",
                               "                const float4 x = *reinterpret_cast<const float4*>("
                               f"from + r * {u.pitch} + j * {u.shares * WIDE});",
-                              *(f"                sum[{part * rows} + r] += w{part}.x * x.x + w{part}.y * x.y + "
-                                f"w{part}.z * x.z + w{part}.w * x.w;" for part in range(u.parts)),
+                              *(f"                sum[{part * rows} + r] += w{part}.{e} * x.{e};"  # each one FMA
+                                for e in "xyzw" for part in range(u.parts)),
                               "            }", "        }"]
             lines += [f"        const float total = rg_warp_sums<{values}>(sum);",
                       f"        const int value = thread / {each};",
