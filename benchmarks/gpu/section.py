@@ -61,6 +61,7 @@ SECTIONS = {s.name: s for s in (
             40, checks=True, matrix="error"),
     Section("kernels", "registers, spills, shared memory and blocks of the kernels", "kernels:cases", 50, checks=True),
     Section("barrier", "what a barrier of a whole grid takes", "barrier:cases", 15, checks=True),
+    Section("capture", "which parts of a call are CUDA graphs", "capture:cases", 20),
     Section("times", "microseconds of a call, arrays on the GPU", "times:cases", 240, matrix="us"),
     Section("streams", "microseconds of a step, from the host to the host", "streams:cases", 40),
     Section("sanitizer", "compute-sanitizer on small cases", "sanitizer:cases", 60, shim=False),
