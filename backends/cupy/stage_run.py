@@ -139,7 +139,8 @@ class StageRun:
         return array[..., None] if array.ndim == len(self.sizes) + timed else array
 
     def own(self, shape: tuple[int, ...], dtype: type = np.float32) -> Array:
-        array: Array = self.device.xp.zeros(shape, dtype)
+        """Memory that is written before it is read."""
+        array: Array = self.device.xp.empty(shape, dtype)
         self.keep.append(array)
         return array
 
@@ -150,7 +151,8 @@ class StageRun:
             return self.own(shape, dtype)
         low, high = self.stage.shifts.margins[buffer]
         rows = prod(shape[:-1])
-        self.whole[name] = self.own((low + rows + high, shape[-1]), dtype)
+        self.whole[name] = self.device.xp.zeros((low + rows + high, shape[-1]), dtype)
+        self.keep.append(self.whole[name])
         return self.whole[name][low : low + rows].reshape(shape)
 
     def number(self, name: str, value: int) -> None:

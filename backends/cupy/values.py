@@ -27,9 +27,9 @@ class Values:
         return self.found[v]
 
     def make(self, v: Value) -> Array:
-        """A new array for a value."""
+        """A new array for a value, which a call writes before it reads it."""
         dtype = F32 if v.type.dtype is BOOL else v.type.dtype
-        self.found[v] = self.device.xp.zeros(resolve(v.shape, self.dims), dtype.numpy)
+        self.found[v] = self.device.xp.empty(resolve(v.shape, self.dims), dtype.numpy)
         return self.found[v]
 
 

@@ -67,6 +67,8 @@ MODELS = (
     Model("tagger, lengths", lambda u: nn.Sequential([
         nn.Embedding(50, 16), nn.Bidirectional(nn.LSTM(u, return_sequences=True)), nn.Dense(7, activation="softmax")]),
           tokens=True, lengths=True, plain=False),
+    Model("ConvLSTM", lambda u: nn.Sequential([nn.Reshape((-1, 4, 3, 2)), nn.ConvLSTM2D(max(2, u // 32), 3,
+                                                                                        padding="same")]), plain=False),
     Model("convolutions", lambda u: nn.Sequential([nn.Conv1D(12, 3, activation="relu"), nn.MaxPooling1D(2),
                                                    nn.LayerNormalization(), nn.GRU(u)]), plain=False),
 )

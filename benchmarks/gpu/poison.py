@@ -1,55 +1,49 @@
-"""A device whose memory holds NaN before the first call: what is read before it is written shows in the result."""
+"""A device whose new memory holds NaN: what is read before it is written shows in the result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from rnngraph.backends.cupy.machine import Device
 
+LARGE = 0x7F7F7F7F  # what integers begin with: no index, no length
 
-class WatchedMemory:
-    """numpy or CuPy, which remembers what `zeros` and `empty` have made."""
+
+class PoisonedMemory:
+    """numpy or CuPy, whose `empty` gives NaN, or large integers. ``floats`` counts the NaN. `zeros` is what it says."""
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
-        self.made: list[Any] = []
+        self.floats = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.xp, name)
 
-    def zeros(self, *args: Any, **options: Any) -> Any:
-        return self._keep(self.xp.zeros(*args, **options))
-
     def empty(self, *args: Any, **options: Any) -> Any:
-        return self._keep(self.xp.empty(*args, **options))
-
-    def _keep(self, array: Any) -> Any:
-        self.made.append(array)
+        array = self.xp.empty(*args, **options)
+        if array.dtype.kind == "f":
+            array[...] = np.nan
+            self.floats += array.size
+        elif array.dtype.kind in "iu":
+            array[...] = LARGE & np.iinfo(array.dtype).max
         return array
 
 
 class Poisoned:
-    """A device in all but its floats: when a plan is ready to run (`record`) all that was made for it becomes NaN.
-    ``floats`` counts them."""
+    """A device in all but its memory."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self.xp = WatchedMemory(device.xp)
-        self.floats = 0
+        self.xp = PoisonedMemory(device.xp)
+
+    @property
+    def floats(self) -> int:
+        return self.xp.floats
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._device, name)
-
-    def record(self, work: Callable[[], None], launches: int) -> Callable[[], None]:
-        for array in self.xp.made:
-            if array.dtype.kind == "f":
-                array[...] = np.nan
-                self.floats += array.size
-        self.xp.made.clear()
-        return self._device.record(work, launches)
 
 
 def poison_pool(xp: Any, megabytes: int) -> None:
@@ -60,4 +54,4 @@ def poison_pool(xp: Any, megabytes: int) -> None:
     del blocks  # back to the pool, not to the driver
 
 
-__all__ = ["Poisoned", "WatchedMemory", "poison_pool"]
+__all__ = ["Poisoned", "PoisonedMemory", "poison_pool"]
