@@ -29,7 +29,8 @@ class Values:
     def make(self, v: Value) -> Array:
         """A new array for a value, which a call writes before it reads it."""
         dtype = F32 if v.type.dtype is BOOL else v.type.dtype
-        self.found[v] = self.device.xp.empty(resolve(v.shape, self.dims), dtype.numpy)
+        made = self.device.xp.empty if dtype.is_float else self.device.xp.zeros  # it may be indices
+        self.found[v] = made(resolve(v.shape, self.dims), dtype.numpy)
         return self.found[v]
 
 

@@ -14,14 +14,14 @@ from rnngraph.backends.registry import Implementation, Machine, Registry
 from rnngraph.nn import Input, Layer
 
 RECURRENT = frozenset({"rnn", "scan"})
-EXPANDED = "cupy.rnn"  # an rnn node that becomes scans
+EXPANDED = ("cupy.rnn", "cupy.rnn.ops")  # an rnn node that becomes scans
 INTERPRETED = "cupy.op"
 
 
 def paths() -> list[str]:
     """Every candidate of the GPU for a recurrence, and CuPy op by op."""
     offered = [i.name for i in backends.default_registry().implementations if i.target == "gpu" and i.ops & RECURRENT]
-    return [*(n for n in offered if n != EXPANDED), INTERPRETED]
+    return [*(n for n in offered if n not in EXPANDED), INTERPRETED]
 
 
 def precision_of(path: str) -> str:
@@ -34,8 +34,8 @@ def _kept(i: Implementation, path: str, whole: bool) -> bool:
     if i.target != "gpu" or i.name == path:
         return True
     if path == INTERPRETED:
-        return i.name in (EXPANDED, "cupy.scan")
-    return not i.ops & RECURRENT or (i.name == EXPANDED and not whole)
+        return i.name in (*EXPANDED, "cupy.scan", "cupy.host")
+    return not i.ops & RECURRENT or (i.name in EXPANDED and not whole)
 
 
 class NotUsed(Exception):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import rnngraph as rg
 from benchmarks.cell_table import TABLE, Entry
+from benchmarks.gpu.forced import EXPANDED
 from rnngraph import backends, nn
 from rnngraph.backends.cupy.caps import DESCRIBED
 from rnngraph.backends.registry import Device, Implementation, Registry
@@ -57,7 +58,7 @@ def constraint_table() -> str:
 
 def cell_table() -> str:
     """For each cell which candidates take its recurrence."""
-    columns = [i.name for i in candidates() if i.ops & {"rnn", "scan"} and i.name != "cupy.rnn"]
+    columns = [i.name for i in candidates() if i.ops & {"rnn", "scan"} and i.name not in EXPANDED]
     own = [n for n in columns if not n.startswith("cupy.cudnn.")]
     lines = ["| cell | cuDNN | " + " | ".join(f"`{n}`" for n in own) + " |", "| --- " * (2 + len(own)) + "|"]
     for name, entry in TABLE.items():
