@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 
 from rnngraph.backends.cupy import graphs
 from rnngraph.backends.cupy.gpu import CupyDevice
+from rnngraph.backends.cupy.nvrtc import cubin
 from rnngraph.errors import CompileError, DeviceError
 from rnngraph.ir import Array, bind_dims, evaluate
-from tests.backends.cupy.fake_cupy import Namespace, installed
+from tests.backends.cupy.fake_cupy import Namespace, installed, nvrtc
 from tests.backends.cupy.fake_cupy.cuda import CUDADriverError, Function, OutOfMemoryError
 from tests.backends.cupy.fake_cupy.stream import CUDARuntimeError, Stream
 from tests.backends.cupy.on_shim import TOLERANCE, OnGpu, needs_compiler, on_gpu
@@ -169,3 +171,25 @@ def test_no_driver(cupy: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cupy.cuda, "Stream", fails)
     with pytest.raises(DeviceError, match="cannot be used: cudaErrorInsufficientDriver; check that `nvidia-smi`"):
         CupyDevice()
+
+
+def test_cubins_are_kept(cupy: Namespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In the compile cache, by source, architecture, options and NVRTC's version; a damaged file is compiled again."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("RNNGRAPH_CACHE", str(folder))
+
+    def compiled(text: str, arch: str = "sm_90a") -> int:
+        """How many compilations that took, in a process that knows nothing."""
+        cubin.cache_clear()
+        before = len(nvrtc.compiled)
+        assert cubin(text, arch) == text.encode()
+        return len(nvrtc.compiled) - before
+
+    assert [compiled("// one"), compiled("// one"), compiled("// two")] == [1, 0, 1]
+    (path, *_) = sorted(folder.glob("*.cubin"), key=lambda p: p.stat().st_mtime_ns)
+    assert path.stat().st_mode & 0o077 == 0
+    path.write_bytes(path.read_bytes()[:-1] + b"X")
+    assert [compiled("// one"), compiled("// two")] == [1, 0]
+    monkeypatch.setattr(nvrtc, "getVersion", lambda: (13, 1))
+    assert compiled("// one") == 1
+    cubin.cache_clear()
