@@ -49,6 +49,7 @@ def namespace() -> Namespace:
 
 def installed(patch: pytest.MonkeyPatch) -> Namespace:
     """CuPy, its NVRTC and cuBLAS are the doubles, and a GPU is found; kernels are kept in no cache."""
+    stream.reset()
     made, blas = namespace(), Cublas()
     patch.delenv("RNNGRAPH_GPU", raising=False)
     patch.setattr("rnngraph.backends.cupy.device._found", lambda: FOUND)

@@ -165,6 +165,14 @@ def _stack() -> list[Stream]:
     return stack
 
 
+def reset() -> None:
+    """Forget what the test before has asked for and not waited for: its memory is gone."""
+    with _device:
+        Stream.null.queue.clear()
+        Stream.null.done_count = Stream.null.given
+        Stream.null.nodes = None
+
+
 def current(device_id: int = -1) -> Stream:
     """CuPy's get_current_stream."""
     return _stack()[-1]
