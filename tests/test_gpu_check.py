@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu import kernels
 from benchmarks.gpu.child import run_child
 from benchmarks.gpu.kernels import parsed
 from benchmarks.gpu.parent import run_section
 from benchmarks.gpu.section import SECTIONS, Section, Setting
 from benchmarks.gpu.table import ABSENT, FAIL, LEFT, OK, Result, Row, csv_text, markdown
+from rnngraph.backends.cupy import nvrtc
 from tests.backends.cupy.on_shim import needs_compiler
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,6 +145,18 @@ def test_csv_is_long() -> None:
 def test_an_unknown_verdict() -> None:
     with pytest.raises(ValueError, match="a verdict is one of ok, FAIL"):
         Row("x", "", "good")
+
+
+@pytest.mark.parametrize("path", ["cupy.loop", "cupy.scan"])
+def test_kernels_are_made_for_a_gpu_that_is_described(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = "Compiling entry function '{}' for 'sm_90a'\nUsed 40 registers\n0 bytes spill stores\n"
+    monkeypatch.setattr(nvrtc, "binding", lambda: None)
+    monkeypatch.setattr(nvrtc, "build", lambda text, arch: nvrtc.Built(
+        b"", "".join(log.format(n) for n in re.findall(r"RG_KERNEL (?:\w+\(\d+\) )?(\w+)", text))))
+    cases = {c.name: c for c in kernels.cases(Setting(True, False, time.time() + 60))}
+    rows = list(cases[f"LSTM, 256, h100 on {path}"].run())
+    assert {r.verdict for r in rows} == {OK}
+    assert {r.numbers["registers"] for r in rows} == {40}
 
 
 def test_what_ptxas_says() -> None:

@@ -44,6 +44,7 @@ class Compiler:
 
     caps: DeviceCaps
     xp: Any = np
+    place: Any = None
 
     def build(self, source: Source) -> None:
         """Nothing: see `resources`."""
