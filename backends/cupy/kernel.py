@@ -13,6 +13,7 @@ from rnngraph.backends.cupy.codegen.products import Products
 from rnngraph.backends.cupy.codegen.stage import stage_source
 from rnngraph.backends.cupy.machine import Device, Module
 from rnngraph.backends.cupy.plan import Plan
+from rnngraph.backends.cupy.values import Constants
 from rnngraph.errors import CompileError, ImplementationError
 from rnngraph.ir import Array, Dims, Value
 from rnngraph.phases.stages import Schedule, Stage
@@ -44,6 +45,7 @@ class GpuKernel:
                     raise ImplementationError(str(e), stage.impl or ROWS_IMPL,
                                               stage.name if stage.is_scan else "") from e
         self.modules = [built[source.text] for source in self.sources]
+        self.constants = Constants(device)
         self.plans: OrderedDict[tuple[tuple[str, int], ...], list[Plan]] = OrderedDict()
         self.lock = threading.Lock()
 
@@ -84,7 +86,8 @@ class GpuKernel:
             plan = free.pop() if free else None
         if plan is None:
             work = list(zip(self.modules, self.products, self.links, strict=True))
-            plan = Plan(self.schedule, work, self.inputs, self.outputs, self.device, dims)
+            plan = Plan(self.schedule, work, self.inputs, self.outputs, self.device, dims,
+                        self.constants)
         results = plan.run(inputs, on_host=on_host)
         with self.lock:
             self.plans.setdefault(key, []).append(plan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from rnngraph.backends.cupy.codegen.arguments import weights_field
@@ -28,7 +30,8 @@ class LoopRun(StageRun):
     def bind_products(self) -> None:
         for p, phase in enumerate(self.stage.partition.phases):
             for g, group in enumerate(phase.groups):
-                self.memory(weights_field(p, g), self.device.xp.asarray(self.products.pack(group)))
+                self.memory(weights_field(p, g), self.values.constants.get(
+                    (id(group), id(self.products)), partial(self.products.pack, group)))
 
     @property
     def launches(self) -> int:

@@ -25,7 +25,7 @@ from rnngraph.backends.cupy.interpreted import HOST, HOST_LOOP, DeviceInterprete
 from rnngraph.backends.cupy.loop_run import LoopRun
 from rnngraph.backends.cupy.machine import Device, Module
 from rnngraph.backends.cupy.stage_run import StageRun
-from rnngraph.backends.cupy.values import Values, held, host
+from rnngraph.backends.cupy.values import Constants, Values, held, host
 from rnngraph.errors import CompileError, DeviceError
 from rnngraph.ir import BOOL, Array, Dims, Interpreter, Op, Value
 from rnngraph.phases.stages import Schedule, Stage
@@ -48,9 +48,9 @@ class Plan:
     """One call at a time."""
 
     def __init__(self, schedule: Schedule, work: Sequence[Work], inputs: Sequence[Value], outputs: Sequence[Value],
-                 device: Device, dims: Dims) -> None:
+                 device: Device, dims: Dims, constants: Constants) -> None:
         self.device = device
-        self.values = Values(device, dims)
+        self.values = Values(device, dims, constants)
         self.interpreter = DeviceInterpreter(device, dims)
         self.actions: list[Action] = []
         self.calls: list[CudnnRun] = []

@@ -173,8 +173,13 @@ class StageRun:
 
     def packed(self, group: Group) -> list[Array]:
         """The weights of each piece: [k, parts * lanes]."""
-        held = bf16_bits if self.stage.precision == "bf16" else np.asarray
-        return [self.device.xp.asarray(held(np.concatenate(columns(group, q), 1))) for q in range(len(group.pieces))]
+        return [self.values.constants.get((id(group), q), partial(self.joined, group, q))
+                for q in range(len(group.pieces))]
+
+    def joined(self, group: Group, q: int) -> Array:
+        """Those of piece ``q``, as the host has them."""
+        weights: Array = np.concatenate(columns(group, q), 1)
+        return bf16_bits(weights) if self.stage.precision == "bf16" else weights
 
     def bind_lengths(self, lengths: Value) -> None:
         """One per row: the rows of an image share that of their batch entry."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from functools import partial
+
 import numpy as np
 
 from rnngraph.backends.cupy.machine import Device
@@ -10,12 +13,27 @@ from rnngraph.ir import BOOL, F32, Array, Dims, Value, resolve
 from rnngraph.ir.ops import ConstAttrs
 
 
+class Constants:
+    """What all plans of a segment read and none writes, on the device: constants and packed weights, by a key."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.found: dict[Hashable, Array] = {}
+
+    def get(self, key: Hashable, make: Callable[[], Array]) -> Array:
+        """The array of ``key``; ``make`` makes it on the host when it is first asked for."""
+        if key not in self.found:
+            self.found[key] = self.device.xp.asarray(make())
+        return self.found[key]
+
+
 class Values:
     """The array of every value of a segment on the device. Bools are the f32 numbers 0 and 1, as kernels have them."""
 
-    def __init__(self, device: Device, dims: Dims) -> None:
+    def __init__(self, device: Device, dims: Dims, constants: Constants) -> None:
         self.device = device
         self.dims = dims
+        self.constants = constants
         self.found: dict[Value, Array] = {}
 
     def get(self, v: Value) -> Array:
@@ -23,7 +41,7 @@ class Values:
         if v not in self.found:
             if v.op is None or not isinstance(v.op.attrs, ConstAttrs):
                 raise CompileError(f"cupy: no array for value %{v.hint} of type {v.type}")
-            self.found[v] = self.device.xp.asarray(held(v.op.attrs.value.array))
+            self.found[v] = self.constants.get(v, partial(held, v.op.attrs.value.array))
         return self.found[v]
 
     def make(self, v: Value) -> Array:
@@ -44,4 +62,4 @@ def host(device: Device, array: Array) -> Array:
     return array if device.place is None else device.place.host(array)
 
 
-__all__ = ["Values", "held", "host"]
+__all__ = ["Constants", "Values", "held", "host"]

@@ -173,7 +173,7 @@ def test_every_candidate_and_its_failed_constraints_are_named() -> None:
         "no implementation of exp for target gpu: " + "; ".join(
             f"cupy.{name}: gpu: an NVIDIA GPU with a driver must be present (no driver), "
             "cupy: CuPy must be installed (no CuPy)"
-            for name in ("rows", "rows.streamed", "op")))
+            for name in ("rows", "rows.streamed", "op", "host")))
 
 
 def test_without_a_registry() -> None:

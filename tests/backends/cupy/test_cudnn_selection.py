@@ -100,7 +100,7 @@ def test_weights_that_are_computed() -> None:
     registry = Registry(backends.load("cupy").implementations(), devices={"gpu": lambda: described("h100")})
     sentence = "constant-weights: weights are packed at compile time (W of layer 0 is computed at run time)"
     for c in registry.consider(op_of(graph), "gpu", DIMS):
-        assert sentence in c.failures
+        assert (sentence in c.failures) == (c.name != "cupy.rnn.ops")  # which takes what no kernel does
 
 
 @pytest.mark.parametrize(("attrs", "dtype", "precision", "chosen"), [

@@ -138,3 +138,15 @@ def test_what_fits_where(gpu: str, units: int, fits: bool) -> None:
     if products is not None:
         assert products.blocks <= caps.sms
         assert products.bytes <= caps.shared
+
+
+@pytest.mark.parametrize("impl", ["cupy.scan", LOOP_IMPL])
+def test_weights_are_on_the_device_once(impl: str) -> None:
+    run = on_gpu(graph("lstm", 12, 5), impl=impl)
+    run(random_inputs(run.graph, {"batch": 1, "time": 3}))
+    first = dict(run.kernel.constants.found)
+    assert first
+    run(random_inputs(run.graph, {"batch": 2, "time": 3}))
+    assert len(run.kernel.plans) == 2
+    assert first.keys() == run.kernel.constants.found.keys()
+    assert all(run.kernel.constants.found[key] is array for key, array in first.items())
