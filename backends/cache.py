@@ -7,6 +7,7 @@ warning says why), a file that is not so is compiled again. Processes may share 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import stat
@@ -19,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 LIMIT = 256 << 20  # bytes on disk before the least recently used objects go
+SOURCES = (".py", ".ll", ".h", ".cpp")
 MEMORY_LIMIT = 64 << 20
 MAGIC = b"rnngraph object 1\n"
 _STALE = 3600.0  # seconds after which another process's unfinished file is rubbish
@@ -46,6 +48,16 @@ def digest_of(*parts: str) -> str:
         data = part.encode()
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
+    return digest.hexdigest()
+
+
+@functools.cache
+def sources_digest(folder: Path) -> str:
+    """A digest of the sources in a folder and below it: what they generate or choose is theirs alone."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in SOURCES):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

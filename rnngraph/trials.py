@@ -10,16 +10,19 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from rnngraph import __version__
-from rnngraph.backends.cache import cache_for, digest_of
+from rnngraph.backends import registry
+from rnngraph.backends.cache import cache_for, digest_of, sources_digest
 from rnngraph.backends.registry import Device, Registry
 from rnngraph.errors import CompileError
 from rnngraph.ir import Dims, Graph, Op, evaluate
 from rnngraph.ir.clone import alone
+from rnngraph.phases import stages
 from rnngraph.phases.static import is_static
 from rnngraph.report.numeric import allowance, deviation, random_inputs
 from rnngraph.rewrite import Tried
@@ -30,6 +33,7 @@ from rnngraph.runtime.tuning import Trial, Tuning
 TOLERANCES = {"f32": 1e-5, "f64": 1e-5, "tf32": 5e-3, "f16": 2e-2, "bf16": 6e-2}
 CHECKED_SIZE = 12  # of open sizes, in the run that is compared with the reference
 CHECKED_FLOPS = 5e10  # beyond which the reference would take too long
+GENERATORS = tuple(Path(str(m.__file__)).parent for m in (registry, stages))  # changed code is tried anew
 CALLS, SECONDS = 7, 0.5  # of a timing: calls at most, and time at most
 
 
@@ -69,8 +73,9 @@ class Trials:
 
     def _key(self, text: str, impl: str, sizes: Dims) -> str:
         device = self._device(impl)
-        return digest_of(__version__, device.name, *sorted(device.features), str(sorted(device.limits.items())),
-                         str(sorted(device.versions.items())), impl, text, str(sorted(sizes.items())))
+        return digest_of(__version__, *map(sources_digest, GENERATORS), device.name, *sorted(device.features),
+                         str(sorted(device.limits.items())), str(sorted(device.versions.items())), impl, text,
+                         str(sorted(sizes.items())))
 
     def _device(self, impl: str) -> Device:
         return self.registry.device(next(i.target for i in self.registry.implementations if i.name == impl))

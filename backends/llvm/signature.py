@@ -6,25 +6,20 @@ The generator's own source is part of the key: changed code never meets old obje
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from pathlib import Path
 
+from rnngraph.backends.cache import sources_digest
 from rnngraph.backends.llvm.args import Slots
 from rnngraph.phases.instances import Instance, Kind, walk
 from rnngraph.phases.partition import Phase
 from rnngraph.phases.stages import Stage
 
+HERE = Path(__file__).parent
 
-@functools.cache
+
 def generator_version() -> str:
     """A digest of the code generator's sources."""
-    digest = hashlib.sha256()
-    here = Path(__file__).parent
-    for path in sorted(here.glob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return sources_digest(HERE)
 
 
 def signature(stage: Stage) -> str:

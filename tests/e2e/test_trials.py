@@ -15,7 +15,7 @@ from rnngraph.backends.cupy import stage_run
 from rnngraph.backends.cupy.shim import ShimDevice
 from rnngraph.errors import CompileError, SelectionError
 from rnngraph.passes import run
-from rnngraph.rewrite import PassContext
+from rnngraph.rewrite import PassContext, Tried
 from rnngraph.runtime.tuning import FILE, Trial, Tuning
 from tests.backends.cupy.on_shim import needs_compiler
 
@@ -50,9 +50,19 @@ def test_what_was_right_is_chosen_and_remembered(gpu: Path, monkeypatch: pytest.
     assert all(t["failure"] == "" and t["error"] < 1e-5 and t["seconds"] is None for t in tried)
     x = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
     assert np.allclose(made(x), rg.compile(model, X, target="cpu")(x), atol=1e-5)
-    monkeypatch.setattr("rnngraph.trials.Trials._try", lambda *a: pytest.fail("tried again"))
+    again = list[str]()
+
+    def noted(self: object, graph: object, impl: str, sizes: object) -> Tried:
+        again.append(impl)
+        return Tried()
+
+    monkeypatch.setattr("rnngraph.trials.Trials._try", noted)
     assert chosen(rg.compile(model, X, **OURS)) == chosen(made)
     assert chosen(rg.compile(nn.GRU(5), X, seed=1, **OURS)) == chosen(made)  # whose weights they are does not matter
+    assert not again
+    monkeypatch.setattr("rnngraph.trials.sources_digest", lambda folder: "another version of the code")
+    rg.compile(model, X, **OURS)
+    assert "cupy.rnn" in again
 
 
 @needs_compiler
