@@ -26,7 +26,7 @@ class ExpandRnn(Pass):
 
     def run(self, graph: Graph, context: PassContext) -> None:
         for op in list(graph.walk()):
-            if op.name != "rnn" or (self.selected_only and not _expands(op)):
+            if op.name != "rnn" or (self.selected_only and not expands(op)):
                 continue
             values = expansion(Builder.at(op), op)
             for old, new in zip(op.results, values, strict=True):
@@ -35,5 +35,6 @@ class ExpandRnn(Pass):
             context.applied(op.layer, "the rnn node is expanded into its scans")
 
 
-def _expands(op: Op) -> bool:
+def expands(op: Op) -> bool:
+    """Whether an rnn node's chosen implementation runs its scans."""
     return op.impl.split(".")[0] in EXPANDING_BACKENDS and not is_call(op)

@@ -129,6 +129,8 @@ class _Choice:
         if candidate is self.best:
             lowest = "the fastest when run" if candidate.measured else "the lowest estimate"
             return lowest if fit > 1 else "the only one whose constraints hold"
+        if self.best.measured and not candidate.measured:
+            return f"not measured; {self.best.name} was"
         return f"{self.best.name} {'was faster' if candidate.measured else 'is estimated faster'}"
 
 
@@ -138,7 +140,7 @@ def _choose(op: Op, context: PassContext, target: str, dims: Dims) -> _Choice:
     tried: set[str] = set()
     while True:
         fit = [c for c in candidates if c.seconds is not None]
-        best = min(fit, key=_seconds, default=None)
+        best = min([c for c in fit if c.measured] or fit, key=_seconds, default=None)  # no estimate beats what was run
         if best is None:
             raise SelectionError(_none(op, target, context, tuple(candidates)))
         waiting = [c for c in (fit if context.options.get("autotune") else [best])

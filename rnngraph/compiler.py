@@ -208,7 +208,7 @@ class Options:
             raise CompileError(f"seed must be a whole number >= 0, got {self.seed!r}")
         if not isinstance(self.dims, Mapping):
             raise CompileError(f"dims gives sizes >= 0 by symbol, got {self.dims!r}")
-        if bad := {n: s for n, s in self.dims.items() if not isinstance(n, str) or not _whole(s, 0)}:
+        if bad := {n: s for n, s in self.dims.items() if not isinstance(n, str) or not _whole(s, 0) or s >= 2**63}:
             raise CompileError(f"dims gives sizes >= 0 by symbol, got {bad}")
 
 

@@ -69,6 +69,10 @@ class DeviceError(RnngraphError, RuntimeError):
     """A GPU cannot be used, has run out of memory, or has failed in a call."""
 
 
+class DeviceMemoryError(DeviceError):
+    """A GPU's memory does not suffice."""
+
+
 class InputError(RnngraphError, ValueError):
     """An array given to a compiled model does not fit: shape, dtype, lengths or name."""
 

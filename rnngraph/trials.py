@@ -19,9 +19,10 @@ from rnngraph import __version__
 from rnngraph.backends import registry
 from rnngraph.backends.cache import cache_for, digest_of, sources_digest
 from rnngraph.backends.registry import Device, Registry
-from rnngraph.errors import CompileError
+from rnngraph.errors import CompileError, PassError, RnngraphError, SelectionError
 from rnngraph.ir import Dims, Graph, Op, evaluate
 from rnngraph.ir.clone import alone
+from rnngraph.passes.expand_rnn import expands
 from rnngraph.phases import stages
 from rnngraph.phases.static import is_static
 from rnngraph.report.numeric import allowance, deviation, random_inputs
@@ -61,46 +62,53 @@ class Trials:
         graph.block.body[-1].impl = impl
         sizes = {s: n for s, n in dims.items() if s in graph.symbols()}
         device = self._device(impl)
-        key = self._key(_shape_of(graph), impl, sizes)
+        key = self._key(_shape_of(graph), graph.block.body[-1], sizes)
         known = self.tuning.get(key)
         if known is not None and (known.failure or known.seconds is not None or not self.measure):
             return known.tried
-        found = self._try(graph, impl, sizes)
+        found, lasts = self._try(graph, impl, sizes)
+        if not lasts:
+            return found
         self.tuning.put(key, Trial(device.name, f"{op.name} {', '.join(str(v.type) for v in op.results)}",
                                    ", ".join(f"{s}={n}" for s, n in sizes.items()), impl, found.failure, found.seconds,
                                    found.error))
         return found
 
-    def _key(self, text: str, impl: str, sizes: Dims) -> str:
-        device = self._device(impl)
+    def _key(self, text: str, op: Op, sizes: Dims) -> str:
+        device = self._device(op.impl)
+        scans = [device.precision, *sorted(map(str, self.registry.without))] if expands(op) else []  # what they may be
         return digest_of(__version__, *map(sources_digest, GENERATORS), device.name, *sorted(device.features),
-                         str(sorted(device.limits.items())), str(sorted(device.versions.items())), impl, text,
-                         str(sorted(sizes.items())))
+                         str(sorted(device.limits.items())), str(sorted(device.versions.items())), op.impl, text,
+                         str(sorted(sizes.items())), *scans)
 
     def _device(self, impl: str) -> Device:
         return self.registry.device(next(i.target for i in self.registry.implementations if i.name == impl))
 
-    def _try(self, graph: Graph, impl: str, sizes: Dims) -> Tried:
+    def _try(self, graph: Graph, impl: str, sizes: Dims) -> tuple[Tried, bool]:
+        """What came of it, and whether it would come again: not so of a GPU that has failed, is full, or lacks a
+        library."""
         try:
             program = self.build(graph.clone(), self._device(impl).target)
-            found = self._check(graph, impl, program, sizes)
+            found = self._check(graph, program, sizes)
             if found.failure or not self.measure:
-                return found
-            return replace(found, seconds=_time(program, graph, sizes))
-        except CompileError as e:
-            return Tried(f"trial: it must build and run ({e})")
-        except (RuntimeError, MemoryError, ValueError) as e:  # what a driver or a library raises
-            return Tried(f"trial: it must build and run ({type(e).__name__}: {e})")
+                return found, True
+            return replace(found, seconds=_time(program, graph, sizes)), True
+        except (CompileError, SelectionError, PassError) as e:
+            return Tried(f"trial: it must build and run ({e})"), bool(getattr(e, "not_supported", True))
+        except (RnngraphError, RuntimeError, MemoryError, ValueError, OSError) as e:  # what drivers and libraries raise
+            return Tried(f"trial: it must build and run ({type(e).__name__}: {e})"), False
 
-    def _check(self, graph: Graph, impl: str, program: Program, sizes: Dims) -> Tried:
-        """Compare at sizes that the reference can do."""
+    def _check(self, graph: Graph, program: Program, sizes: Dims) -> Tried:
+        """Compare at sizes that the reference can do. The third call is looked at: what is recorded is so by then."""
+        op = graph.block.body[-1]
         small = {s: min(n, CHECKED_SIZE) for s, n in sizes.items()}
         inputs = random_inputs(graph, small)
-        got = program.run([inputs[n] for n in graph.input_names])
-        if graph.block.body[-1].opdef.cost(graph.block.body[-1], small).flops > CHECKED_FLOPS:
+        for _ in range(3):
+            got = program.run([inputs[n] for n in graph.input_names])
+        if op.opdef.cost(op, small).flops > CHECKED_FLOPS:
             return Tried()
         want = evaluate(graph, inputs, float64=True)
-        allowed = allowance(graph, inputs, want, tolerance_of(impl, graph))
+        allowed = allowance(graph, inputs, want, tolerance_of(op, self._device(op.impl).precision))
         worst = 0.0
         for array, (name, exact) in zip(got, want.items(), strict=True):
             error, scale = deviation(np.asarray(array), exact)
@@ -120,11 +128,11 @@ def _shape_of(graph: Graph) -> str:
     return re.sub(r"@[0-9a-f]+|const \[[^\]]*\]|layer = [^,>]+", "", bare.to_text(resources=False))
 
 
-def tolerance_of(impl: str, graph: Graph) -> float:
-    """By the precision in the implementation's name, else by the results' dtype."""
-    last = impl.split(".")[-1]
-    dtypes = [str(v.type.dtype) for v in graph.outputs]
-    return TOLERANCES[last] if last in TOLERANCES else max(TOLERANCES.get(d, TOLERANCES["f32"]) for d in dtypes)
+def tolerance_of(op: Op, precision: str) -> float:
+    """By the precision in the implementation's name, or that which its scans may have; else by the results' dtype."""
+    last = precision if expands(op) else op.impl.split(".")[-1]
+    named = TOLERANCES.get(last, 0.0)
+    return max(named, *(TOLERANCES.get(str(v.type.dtype), TOLERANCES["f32"]) for v in op.results))
 
 
 def _time(program: Program, graph: Graph, sizes: Dims) -> float:

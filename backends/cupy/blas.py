@@ -78,6 +78,9 @@ class Blas:
         first: out' = right' left'."""
         kind, compute = KINDS[precision]
         rows, k, lanes = sizes
+        if rows > 1 and left_stride < k:
+            raise CompileError(f"cupy: rows of a product's left side overlap: they are {left_stride} numbers apart and "
+                               f"{k} long")
         _checked("cublasGemmEx", self.loaded.cublasGemmEx(
             self.handle, OP_N, OP_N, lanes, rows, k, self.factors[True], right, kind, lanes, left, kind,
             max(left_stride, k), self.factors[add], out, R_32F, lanes, compute, GEMM_DEFAULT))

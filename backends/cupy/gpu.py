@@ -26,7 +26,7 @@ from rnngraph.backends.cupy.graphs import Captured
 from rnngraph.backends.cupy.machine import Grid
 from rnngraph.backends.cupy.nvrtc import cubin
 from rnngraph.backends.cupy.place import CupyPlace
-from rnngraph.errors import CompileError, DeviceError, MissingExtraError
+from rnngraph.errors import CompileError, DeviceError, DeviceMemoryError, MissingExtraError
 from rnngraph.ir import Array
 
 STATIC_SHARED = 48 << 10  # bytes of dynamic shared memory that a kernel has without asking
@@ -123,7 +123,7 @@ class CupyDevice:
         try:
             yield
         except self.xp.cuda.memory.OutOfMemoryError as e:
-            raise DeviceError(f"cupy: the GPU's memory does not suffice: {e}; use a smaller batch or shorter "
+            raise DeviceMemoryError(f"cupy: the GPU's memory does not suffice: {e}; use a smaller batch or shorter "
                               "sequences, or give memory back: cupy.get_default_memory_pool().free_all_blocks()") from e
         except self.errors as e:
             raise DeviceError(f"cupy: the GPU has failed: {e}; after an illegal address or a failed launch the process "

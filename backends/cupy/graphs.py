@@ -10,18 +10,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from rnngraph.errors import CompileError
+
 MAX_LAUNCHES = 20_000  # work of more is not captured: a graph takes memory for each, and gains little for so many
 
 
 class Captured:
     """Repeats ``work``, whose addresses stay, on ``stream``. ``launches`` is about how many it has; ``errors`` are what
-    CUDA's failures raise."""
+    CUDA's failures raise, beside our own."""
 
     def __init__(self, work: Callable[[], None], launches: int, stream: Any,
                  errors: tuple[type[Exception], ...]) -> None:
         self.work = work
         self.stream = stream
-        self.errors = errors
+        self.errors: tuple[type[Exception], ...] = (*errors, CompileError)
         self.graph: Any = None
         self.warm = False
         self.why = "" if launches <= MAX_LAUNCHES else f"{launches} launches are more than {MAX_LAUNCHES}"

@@ -14,7 +14,7 @@ from rnngraph.backends.cupy.codegen.stage import stage_source
 from rnngraph.backends.cupy.machine import Device, Module
 from rnngraph.backends.cupy.plan import Plan
 from rnngraph.backends.cupy.values import Constants
-from rnngraph.errors import CompileError, ImplementationError
+from rnngraph.errors import CompileError, DeviceMemoryError, ImplementationError
 from rnngraph.ir import Array, Dims, Value
 from rnngraph.phases.stages import Schedule, Stage
 
@@ -80,6 +80,17 @@ class GpuKernel:
         return self.call(dims, inputs, on_host=False)
 
     def call(self, dims: Dims, inputs: Sequence[Array], *, on_host: bool) -> list[Array]:
+        try:
+            return self.call_once(dims, inputs, on_host=on_host)
+        except DeviceMemoryError:
+            with self.lock:
+                waiting = bool(self.plans)
+                self.plans.clear()  # other sizes give their memory back
+            if not waiting:
+                raise
+        return self.call_once(dims, inputs, on_host=on_host)
+
+    def call_once(self, dims: Dims, inputs: Sequence[Array], *, on_host: bool) -> list[Array]:
         key = tuple(sorted(dims.items()))
         with self.lock:
             free = self.plans.get(key)

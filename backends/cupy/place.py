@@ -29,7 +29,10 @@ class CupyPlace:
             return True
         where = getattr(value, "__dlpack_device__", None)
         if where is not None:
-            return where()[0] in (CUDA, CUDA_MANAGED)
+            try:
+                return where()[0] in (CUDA, CUDA_MANAGED)
+            except (BufferError, RuntimeError, TypeError, ValueError):
+                return False  # it lies where no other library can read it
         return getattr(value, "__cuda_array_interface__", None) is not None
 
     def adopt(self, value: Any) -> Array:
@@ -50,7 +53,8 @@ class CupyPlace:
 
     def bring(self, array: Array) -> Array:
         """A copy of a host array."""
-        found: Array = self.xp.array(array)
+        with self.xp.cuda.Device(self.number):
+            found: Array = self.xp.array(array)
         return found
 
     def host(self, array: Array) -> Array:

@@ -207,9 +207,10 @@ class Plan:
                 device.copy(result, array)
             if on_host:
                 results = [device.fetch(a) for a, _ in self.outputs]
-        if on_host:
+        if on_host or any(isinstance(given, np.ndarray) for given in inputs):  # which the caller may write to again
             with self.doing("its outputs"):
                 device.finish()
+        if on_host:
             results = [a.astype(np.bool_) if dtype is BOOL else a
                        for a, (_, dtype) in zip(results, self.outputs, strict=True)]
         return results
@@ -221,7 +222,7 @@ class Plan:
         try:
             yield
         except DeviceError as e:
-            raise DeviceError(f"layer {self.now!r}: {e}") from e
+            raise type(e)(f"layer {self.now!r}: {e}") from e
         except CompileError as e:
             raise CompileError(f"layer {self.now!r}: {e}") from e
 

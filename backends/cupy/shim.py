@@ -109,6 +109,8 @@ class ShimDevice:
         array[...] = 0
 
     def product(self, left: Array, right: Array, out: Array, *, add: bool, precision: str = "f32") -> None:
+        if len(left) > 1 and left.strides[0] < left.shape[1] * left.itemsize:  # as cuBLAS, which takes no such rows
+            raise CompileError(f"cupy (shim): rows of a product's left side overlap: {left.strides[0]} bytes apart")
         left, right = FACTORS[precision](left), FACTORS[precision](right)
         if add:
             out += left @ right

@@ -256,9 +256,10 @@ class StageRun:
 
 
 def _regular(array: Array, timed: bool) -> bool:
-    """Whether all rows are one stride apart, so that they are a matrix as they lie."""
+    """Whether all rows are one stride apart and do not overlap, so that they are a matrix as they lie."""
     rows = [(n, s) for n, s in zip(array.shape[timed:-1], array.strides[timed:-1], strict=True) if n != 1]
-    return all(s == n * below for (_, s), (n, below) in pairwise(rows))
+    return (all(s == n * below for (_, s), (n, below) in pairwise(rows))
+            and (not rows or rows[-1][1] >= array.shape[-1] * array.itemsize))
 
 
 def _strides(array: Array, timed: bool) -> tuple[int, int, int] | None:

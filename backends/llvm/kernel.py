@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -125,9 +126,10 @@ class NativeKernel:
         key = plan_key(dims, threads)
         with self.lock:
             free = self.plans.get(key)
-            if free:
+            if free is not None:
                 self.plans.move_to_end(key)
-                return free.pop()
+                with suppress(IndexError):  # hot calls take plans without the lock
+                    return free.pop()
         return Plan(self.code, dims, threads, self.machine)
 
     def give(self, plan: Plan) -> None:
@@ -141,9 +143,10 @@ class NativeKernel:
         """What repeats calls with these sizes, after one; None where it takes more than their arrays' places."""
         with self.lock:
             free = self.plans.get(plan_key(dims, self.threads))
-            if not free or not is_hot(free[-1]):
+            waiting = list(free or ())  # hot calls take plans without the lock
+            if free is None or not waiting or not is_hot(waiting[-1]):
                 return None
-            return HotCall(free, free[-1], self.pool, self.pace(dims))
+            return HotCall(free, waiting[-1], self.pool, self.pace(dims))
 
     def kept_bytes(self) -> int:
         """What the buffers of the plans that wait for a call take."""

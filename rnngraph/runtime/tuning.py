@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from rnngraph.rewrite import Tried
 FILE = "tuning.json"
 VERSION = 1
 MAX_BYTES = 16 << 20
+MOST = 1e30  # of seconds and errors
 MAX_ENTRIES = 10_000  # beyond which the oldest go
 
 
@@ -70,7 +72,8 @@ class Tuning:
         if self.path is None:
             return
         try:
-            if self.path.is_symlink() or self.path.stat().st_size > MAX_BYTES:
+            there = os.lstat(self.path)
+            if not stat.S_ISREG(there.st_mode) or there.st_size > MAX_BYTES:
                 return
             found = json.loads(self.path.read_bytes())
         except (OSError, ValueError, RecursionError):
@@ -90,9 +93,9 @@ def _trial(found: Any) -> Trial | None:
     numbers = [found[n] for n in names[5:]]
     if not all(isinstance(t, str) for t in texts):
         return None
-    if not all(n is None or (isinstance(n, int | float) and not isinstance(n, bool) and n >= 0) for n in numbers):
+    if not all(n is None or (type(n) in (int, float) and 0 <= n < MOST) for n in numbers):
         return None
-    return Trial(*texts, *numbers)
+    return Trial(*texts, *(None if n is None else float(n) for n in numbers))
 
 
 __all__ = ["FILE", "Trial", "Tuning"]

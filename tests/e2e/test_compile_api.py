@@ -342,6 +342,7 @@ def test_a_graph_with_lengths_takes_them_by_name() -> None:
     ({"precision": "tf32", "target": "cpu"}, CompileError, "precision 'tf32' is one of the gpu's; target cpu has f32"),
     ({"verify": "all"}, CompileError, "verify 'all' is not available"),
     ({"threads": 0}, CompileError, "threads must be a whole number >= 1 or None, got 0"),
+    ({"dims": {"B": 10**400}}, CompileError, "dims gives sizes >= 0 by symbol, got {'B': 1000"),
     ({"dims": {"B": -1}}, CompileError, "dims gives sizes >= 0 by symbol, got {'B': -1}"),
     ({"pipeline": "no-such-pass"}, ParseError, "unknown pass 'no-such-pass'"),
     ({"pipeline": ""}, CompileError, "op 'neg' has no implementation; a pipeline must end with"),

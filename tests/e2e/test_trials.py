@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import rnngraph as rg
 from rnngraph import nn
 from rnngraph.backends.cupy import stage_run
 from rnngraph.backends.cupy.shim import ShimDevice
-from rnngraph.errors import CompileError, SelectionError
+from rnngraph.errors import CompileError, DeviceError, SelectionError
 from rnngraph.passes import run
 from rnngraph.rewrite import PassContext, Tried
 from rnngraph.runtime.tuning import FILE, Trial, Tuning
@@ -52,9 +53,9 @@ def test_what_was_right_is_chosen_and_remembered(gpu: Path, monkeypatch: pytest.
     assert np.allclose(made(x), rg.compile(model, X, target="cpu")(x), atol=1e-5)
     again = list[str]()
 
-    def noted(self: object, graph: object, impl: str, sizes: object) -> Tried:
+    def noted(self: object, graph: object, impl: str, sizes: object) -> tuple[Tried, bool]:
         again.append(impl)
-        return Tried()
+        return Tried(), True
 
     monkeypatch.setattr("rnngraph.trials.Trials._try", noted)
     assert chosen(rg.compile(model, X, **OURS)) == chosen(made)
@@ -103,6 +104,39 @@ def test_what_does_not_build_is_left_for_the_next(gpu: Path, monkeypatch: pytest
     made = rg.compile(nn.GRU(5), X, **OURS)
     assert chosen(made) == ["cupy.scan"]
     assert "did not build for layer 'gru/l0f', another was taken: too many registers" in made.explain()
+
+
+@needs_compiler
+def test_a_gpu_that_fails_once_is_tried_again(gpu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed(self: object, *given: object, **named: object) -> None:
+        raise DeviceError("cupy: the GPU has failed: an illegal address")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("rnngraph.backends.cupy.shim.ShimModule.launch", failed)
+        made = rg.compile(nn.GRU(5), X, **OURS)
+        assert "trial: it must build and run (DeviceError: " in made.explain()
+    assert not set(chosen(made)) & {"cupy.loop", "cupy.loop.streamed", "cupy.scan"}
+    assert chosen(rg.compile(nn.GRU(5), X, **OURS)) != chosen(made)
+
+
+@needs_compiler
+def test_what_an_expansion_was_tried_with_is_part_of_its_key(gpu: Path) -> None:
+    """In bf16 it may be less exact; and what was true without a candidate is not true with it."""
+    rg.compile(nn.LSTM(24), X, precision="bf16", **OURS)
+    made = rg.compile(nn.LSTM(24), X, **OURS)
+    assert not any(t["failure"] for t in trials(gpu) if t["implementation"] == "cupy.rnn")
+    assert "cupy.rnn  chosen" in " ".join(made.explain().split()).replace("cupy.rnn chosen", "cupy.rnn  chosen")
+    before = len(trials(gpu))
+    rg.compile(nn.LSTM(24), X, target="gpu", without=["cupy.cudnn", "cupy.loop"])
+    assert sum(t["implementation"] == "cupy.rnn" for t in trials(gpu)[before:]) == 1
+
+
+@needs_compiler
+def test_a_trial_without_candidates_is_one_that_failed(gpu: Path) -> None:
+    left_out = ["cupy.loop", "cupy.scan", "cupy.interpreted", "cupy.steps"]
+    made = rg.compile(nn.GRU(5), X, target="gpu", autotune=True, without=left_out)
+    (network,) = (op.impl for op in made.program.graph.block.body if op.name == "rnn")
+    assert network.startswith("cupy.cudnn.")
 
 
 @needs_compiler
@@ -162,6 +196,11 @@ def test_a_damaged_tuning_file_is_empty(tmp_path: Path, content: bytes) -> None:
     assert tuning.get("a") is None
     tuning.put("b", GOOD)
     assert Tuning(tmp_path).get("b") == GOOD
+
+
+def test_a_tuning_file_that_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / FILE)  # reading it would wait for ever
+    assert Tuning(tmp_path).entries == {}
 
 
 def test_a_huge_tuning_file_is_not_read(tmp_path: Path) -> None:

@@ -95,8 +95,8 @@ class PhaseSource:
             body = [*self.lines, *self._starts(), f"for (int lane = threadIdx.x; lane < {n}; lane += blockDim.x) {{",
                     *lanes, "}", *self._ends()]
         else:
-            head = ["int at = blockIdx.x * blockDim.x + threadIdx.x;", f"int row = at / {n}, lane = at % {n};",
-                    "if (row >= a.rows) return;"]
+            head = ["long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;",
+                    f"if (at >= a.rows * {n}LL) return;", f"int row = at / {n}, lane = at % {n};"]
             body = [*self.lines, *lanes]
         head += ["long long outer = row / a.inner, within = row % a.inner;"]
         text = "".join(f"    {line}\n" for line in (*head, *body))

@@ -98,3 +98,22 @@ def test_the_stand_in_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RNNGRAPH_GPU")
     with pytest.raises(SelectionError, match=r"cupy\.rnn: .*an NVIDIA GPU with a driver must be present"):
         rg.compile(nn.LSTM(4), rg.Input(("batch", "time", 3)), target="gpu", without=OWN)
+
+
+def test_rows_that_are_one_in_memory() -> None:
+    """A product's left side whose rows are the same memory: cuBLAS would read behind it."""
+    model = nn.Sequential([nn.RepeatVector(5), nn.LSTM(6, return_sequences=True)])
+    given = rg.Input(("batch", 4))
+    gpu = rg.compile(model, given, target="gpu", without=[*OWN, "cupy.rows.streamed", "cupy.loop.streamed"])
+    for batch in (1, 3):
+        x = np.random.default_rng(0).standard_normal((batch, 4)).astype(np.float32)
+        assert np.abs(np.asarray(gpu(x)) - np.asarray(rg.compile(model, given, target="cpu")(x))).max() <= TOLERANCE
+
+
+def test_indices_of_large_phases_are_wide() -> None:
+    gpu = rg.compile(nn.LSTM(4), rg.Input(("batch", "time", 3)), target="gpu",
+                     without=[*OWN, "cupy.loop", "cupy.rows.streamed"])
+    sources = [a for k in gpu.report.kernels for name, a in k.artifacts().items() if name.endswith(".cu")]
+    phases = [line for text in sources for line in text.splitlines() if "blockIdx.x" in line and " at = " in line]
+    assert phases
+    assert all(line.strip().startswith("long long at = static_cast<long long>(blockIdx.x)") for line in phases)

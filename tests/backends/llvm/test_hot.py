@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,4 +152,18 @@ def test_a_plan_that_was_dropped_is_not_waited_for() -> None:
     assert isinstance(hot, HotCall)
     hot.free.clear()
     assert np.array_equal(made(x), want)
+    assert np.array_equal(made(x), want)
+
+
+def test_plans_that_a_hot_call_has_taken_meanwhile() -> None:
+    """Hot calls take plans from the kernel's lists without its lock."""
+    made, x = model(), array(2, 4, 3)
+    want = made(x)
+    kernel: Any = made.program.direct
+    (key,) = kernel.plans
+    (plan,) = kernel.plans[key]
+    kernel.plans[key].clear()
+    dims = dict(plan.dims)
+    assert kernel.hot(dims) is None
+    assert kernel.take(dims, 1) is not plan
     assert np.array_equal(made(x), want)

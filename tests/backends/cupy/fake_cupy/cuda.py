@@ -117,6 +117,9 @@ class Device:
     attributes = MappingProxyType({"MultiProcessorCount": SHIM_CAPS.sms, "MaxRegistersPerMultiprocessor": 65536,
                                    "MaxSharedMemoryPerBlockOptin": SHIM_CAPS.shared, "L2CacheSize": 50 << 20})
 
+    def __init__(self, number: int = 0) -> None:
+        assert number == 0
+
     def __enter__(self) -> Device:
         return self
 
