@@ -165,7 +165,6 @@ def jax_run(load: Workload, weights: list[list[Weights]], threads: int) -> Run:
 
         return lstm if load.cell == "lstm" else gru
 
-    @jax.jit  # type: ignore[untyped-decorator, unused-ignore]
     def network(x: Any) -> Any:
         y = jnp.swapaxes(x, 0, 1)
         for level in weights:
@@ -178,7 +177,8 @@ def jax_run(load: Workload, weights: list[list[Weights]], threads: int) -> Run:
             y = jnp.concatenate(outputs, -1)
         return jnp.swapaxes(y, 0, 1)
 
-    return lambda x: np.asarray(network(x))
+    compiled: Callable[[Array], Any] = jax.jit(network)
+    return lambda x: np.asarray(compiled(x))
 
 
 LIBRARIES: dict[str, Callable[[Workload, list[list[Weights]], int], Run]] = {

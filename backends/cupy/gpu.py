@@ -130,18 +130,18 @@ class CupyDevice:
                               "must be started anew. `compute-sanitizer python ...` shows the place; target='cpu' does "
                               "without a GPU") from e
 
-    def address(self, array: Array) -> int:
-        return int(array.data.ptr)  # type: ignore[attr-defined]
+    def address(self, array: Any) -> int:
+        return int(array.data.ptr)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         with self.lock, self.device, self._failing():
             made: Array = self.xp.empty(shape, dtype)
             return made
 
-    def copy(self, target: Array, source: Array) -> None:
+    def copy(self, target: Any, source: Any) -> None:
         if isinstance(source, np.ndarray):
             given = np.ascontiguousarray(source, target.dtype).reshape(target.shape)
-            target.set(given, self.stream)  # type: ignore[attr-defined]
+            target.set(given, self.stream)
         elif (source.dtype == target.dtype and source.shape == target.shape and source.flags.c_contiguous
               and target.flags.c_contiguous):
             target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
@@ -150,16 +150,16 @@ class CupyDevice:
         else:
             target[...] = source
 
-    def fetch(self, array: Array) -> Array:
-        found: Array = array.get(stream=self.stream, blocking=False)  # type: ignore[attr-defined]
+    def fetch(self, array: Any) -> Array:
+        found: Array = array.get(stream=self.stream, blocking=False)
         return found
 
     def finish(self) -> None:
         with self._failing():
             self.ended.synchronize()
 
-    def clear(self, array: Array) -> None:
-        array.data.memset_async(0, array.nbytes, self.stream)  # type: ignore[attr-defined]
+    def clear(self, array: Any) -> None:
+        array.data.memset_async(0, array.nbytes, self.stream)
 
     def product(self, left: Array, right: Array, out: Array, *, add: bool, precision: str = "f32") -> None:
         if self._blas is None:

@@ -13,7 +13,7 @@ from rnngraph.ir.table import OPS
 from rnngraph.phases.lanes import LANES, Unsupported
 from rnngraph.phases.nests import ELEMENTWISE, LOOKUPS, NESTS, misfit, nest_of
 from rnngraph.phases.stages import JOINS, VIEWS, rows_stage, scan_stage
-from rnngraph.phases.static import is_static
+from rnngraph.phases.static import constant_weights, is_static
 from rnngraph.runtime.segments import Segment
 
 COMPUTE = frozenset(name for name, d in OPS.items() if "interpreted" not in d.tags
@@ -67,16 +67,6 @@ def _elsewhere(value: Value) -> str:
 def _is_lengths(loop: Op, i: int) -> bool:
     lengths = Scan(loop).lengths if loop.name == "scan" else Rnn(loop).lengths
     return lengths is not None and loop.operands[i] is lengths
-
-
-def _constant_weights(op: Op, _: Device) -> bool | str:
-    node = Rnn(op)
-    for layer in range(node.attrs.num_layers):
-        for d in range(len(node.attrs.reverses)):
-            for name, w in zip(("W", "R", "bW", "bR", "P"), node.weights(layer, d), strict=False):
-                if not is_static(w):
-                    return f"{name} of layer {layer} is computed at run time"
-    return True
 
 
 def _phases(op: Op, _: Device) -> bool | str:
@@ -165,7 +155,8 @@ ROWS = Constraint("rows", "the op works row by row on the last axis", _rows)
 IMPLEMENTATIONS = (
     Implementation("llvm.rnn", "llvm", "cpu", frozenset({"rnn"}),
                    (DTYPES,
-                    Constraint("constant-weights", "weights are packed at compile time", _constant_weights)),
+                    Constraint("constant-weights", "weights are packed at compile time",
+                               lambda op, _: constant_weights(op))),
                    _native_seconds),
     Implementation("llvm.scan", "llvm", "cpu", frozenset({"scan"}),
                    (DTYPES, PHASES), _native_seconds),

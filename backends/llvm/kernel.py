@@ -14,6 +14,7 @@ import numpy as np
 from rnngraph.backends.llvm import cache, jit
 from rnngraph.backends.llvm import copy as copying
 from rnngraph.backends.llvm.args import Slots, weight_slot
+from rnngraph.backends.llvm.code import SegmentCode, StageCode
 from rnngraph.backends.llvm.cost import machine
 from rnngraph.backends.llvm.cpu import CpuTarget
 from rnngraph.backends.llvm.ends_code import ENTRY as ENDS_ENTRY
@@ -24,7 +25,7 @@ from rnngraph.backends.llvm.microkernel import library
 from rnngraph.backends.llvm.nest import ENTRY as NEST_ENTRY
 from rnngraph.backends.llvm.nest import emit_nest, nest_signature
 from rnngraph.backends.llvm.pace import Pace
-from rnngraph.backends.llvm.plan import NOTHING, Plan, PlanKey, SegmentCode, StageCode, plan_key
+from rnngraph.backends.llvm.plan import NOTHING, Plan, PlanKey, plan_key
 from rnngraph.backends.llvm.pool import Pool, available_cores, run_alone, runtime_object
 from rnngraph.backends.llvm.signature import generator_version, signature
 from rnngraph.backends.llvm.stage import ENTRY, emit_stage

@@ -6,58 +6,35 @@ Per call only the addresses of inputs and outputs are written into the tables.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from rnngraph.backends.llvm.args import TIMED, Slots, has_row_scalars, most_row_scalars, shifts_of
+from rnngraph.backends.llvm.args import TIMED, has_row_scalars, most_row_scalars, shifts_of
 from rnngraph.backends.llvm.arrays import Arrays, margins
+from rnngraph.backends.llvm.code import SegmentCode, StageCode
 from rnngraph.backends.llvm.cost import Machine
 from rnngraph.backends.llvm.ends import Ends
-from rnngraph.backends.llvm.layout import Tiling, aligned
+from rnngraph.backends.llvm.layout import aligned
 from rnngraph.backends.llvm.moves import Moves
 from rnngraph.backends.llvm.nest_tables import NestTables
 from rnngraph.backends.llvm.pool import Job, records
 from rnngraph.backends.llvm.rows import Split, lanes_fit, split_rows, strides_in, whole
 from rnngraph.backends.llvm.tasks import Planner, Record, Share
 from rnngraph.backends.llvm.words import Words
-from rnngraph.ir import BOOL, F32, Array, Dims, Op, Value, resolve
+from rnngraph.ir import BOOL, F32, Array, Dims, Value, resolve
 from rnngraph.ir.ops import ConstAttrs
 from rnngraph.ir.scan import check_lengths
 from rnngraph.ir.types import Sizes
 from rnngraph.phases.instances import Source
-from rnngraph.phases.memory import MemoryPlan
-from rnngraph.phases.stages import Carry, Schedule, Stage
+from rnngraph.phases.stages import Carry, Stage
 
 ROW_PAD = 16
 NOTHING: Mapping[int, int] = {}
 PlanKey: TypeAlias = tuple[tuple[str, int], ...]
 
-@dataclass(slots=True)
-class StageCode:
-    """A stage's native code: entry address, slots of its table, tilings, packed weights by slot name."""
-
-    address: int
-    slots: Slots
-    tilings: dict[int, Tiling]
-    weights: dict[str, Array]
-
-
-@dataclass(slots=True)
-class SegmentCode:
-    """What a plan needs of a compiled segment; the same for all sizes."""
-
-    schedule: Schedule
-    memory: MemoryPlan
-    inputs: tuple[Value, ...]
-    outputs: tuple[Value, ...]
-    stages: list[StageCode]
-    copies: dict[int, int]  # address of rg_copy, by the size of an element
-    nests: dict[Op, int] = field(default_factory=dict)  # address of the code of each nest
-    ends: dict[str, int] = field(default_factory=dict)  # address of rg_ends by the dtype of lengths
 
 
 class Plan:

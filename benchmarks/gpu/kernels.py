@@ -50,7 +50,7 @@ class Compiler:
         """Nothing: see `resources`."""
 
     def __getattr__(self, name: str) -> Any:
-        raise NotImplementedError(f"kernels are compiled here, not run: {name}")
+        raise AttributeError(f"kernels are compiled here, not run: {name}")
 
 
 def cases(setting: Setting) -> Iterator[Case]:

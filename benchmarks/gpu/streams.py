@@ -76,7 +76,9 @@ def _module(layer: nn.Layer) -> Any:
     if not torch.cuda.is_available():
         return "PyTorch has no CUDA"
     torch.backends.cudnn.allow_tf32 = False
-    units = layer.layers[0].units  # type: ignore[attr-defined]
+    assert isinstance(layer, nn.Sequential)
+    first: Any = layer.layers[0]
+    units = first.units
     return torch, torch.nn.LSTM(INPUTS, units, LAYERS, batch_first=True).cuda().eval(), units
 
 

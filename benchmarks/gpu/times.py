@@ -117,11 +117,14 @@ def _ratios(case: str, entrants: list[_Entrant], times: dict[str, float]) -> Ite
 # --- entrants -------------------------------------------------------------------------------------------------------
 
 
+def _contender(module: Any, kind: str, torch: Any, x: Array) -> Any:
+    return torch_side.contender(deepcopy(module), x, kind, torch)
+
+
 def _enter_torch(start: _Field, network: Network, module: Any, torch: Any) -> None:
     if torch_side.has(network):
         for kind in torch_side.DTYPES:
-            start.entrants.append(_Entrant(f"torch {kind}", kind, lambda x, kind=kind: torch_side.contender(  # type: ignore[misc]
-                deepcopy(module), x, kind, torch)))
+            start.entrants.append(_Entrant(f"torch {kind}", kind, partial(_contender, module, kind, torch)))
         return
     cell = torch_side.Cell(network, torch)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnngraph.ir import Array, Interpreter, Value
+from rnngraph.ir import Array, Interpreter, Op, Rnn, Value
 
 _MOVES = frozenset({"slice", "concat", "transpose", "reshape", "reverse", "broadcast", "cast", "neg", "add", "sub",
                     "mul", "matmul"})
@@ -35,3 +35,14 @@ def static_array(value: Value) -> Array:
 
     visit(value)
     return run.env[value]
+
+
+def constant_weights(op: Op) -> bool | str:
+    """Whether all weights of an rnn node are static; which one is not."""
+    node = Rnn(op)
+    for layer in range(node.attrs.num_layers):
+        for d in range(len(node.attrs.reverses)):
+            for name, w in zip(("W", "R", "bW", "bR", "P"), node.weights(layer, d), strict=False):
+                if not is_static(w):
+                    return f"{name} of layer {layer} is computed at run time"
+    return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from rnngraph.errors import InputError
 from rnngraph.ir import Array, Dims, Graph, evaluate
@@ -99,10 +99,10 @@ class PlacedProgram(Program):
 
     def _found(self, dims: Dims, arrays: Sequence[Array], *, stay: bool) -> list[Array]:
         """The outputs, each where it was made; ``stay``: what is made at the place stays there."""
-        slots: list[Array | None] = [*arrays, *self.constants, *self.room]
+        slots: list[Any] = [*arrays, *self.constants, *self.room]
         hosts: dict[int, Array] = {}  # copies of what stays there
         for step, kernel in zip(self.steps, self.kernels, strict=True):
-            inputs: list[Array] = [slots[i] for i in step.inputs]  # type: ignore[misc]
+            inputs: list[Array] = [slots[i] for i in step.inputs]
             if kernel is None:
                 for i, array in zip(step.inputs, inputs, strict=True):
                     hosts[i] = hosts[i] if i in hosts else self.on_host(array)
@@ -113,7 +113,7 @@ class PlacedProgram(Program):
                 results = step.kernel.run(dims, inputs)
             for slot, array in zip(step.outputs, results, strict=True):
                 slots[slot] = array
-        outputs: list[Array] = [slots[i] for i in self.outputs]  # type: ignore[misc]
+        outputs: list[Array] = [slots[i] for i in self.outputs]
         for i in self.copied:
             outputs[i] = outputs[i].copy()
         return outputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from rnngraph.runtime.inputs import InputPlan
 from rnngraph.runtime.segments import Segment, constant_of
 from rnngraph.runtime.streaming import StreamPlan
 
+Hot: TypeAlias = Callable[[Sequence[object]], list[Array] | None]  # None: it takes a whole call
 MAX_HOT = 32  # shapes of inputs whose calls are repeated the short way
 
 
@@ -71,8 +72,9 @@ class Program:
         self.copied = [i for i, slot in enumerate(self.outputs) if slot < fresh or slot in self.outputs[:i]]
         self.direct = self._direct()
         floats = all(s.type.dtype is F32 and not s.bounds for s in self.plan.specs)
-        self.repeats = floats and not self.expressions and hasattr(self.direct, "hot")
-        self.hot: dict[tuple[tuple[int, ...], ...], Callable[[Sequence[object]], list[Array] | None]] = {}
+        self.again: Callable[[Dims], Hot | None] | None = getattr(self.direct, "hot", None)
+        self.repeats = floats and not self.expressions and self.again is not None
+        self.hot: dict[tuple[tuple[int, ...], ...], Hot] = {}
 
     def _direct(self) -> Runnable | None:
         """The kernel, when it takes the graph's inputs and gives the graph's outputs as they stand."""
@@ -102,10 +104,10 @@ class Program:
         if results is not None:
             return results
         results, dims = self._run(given)
-        if key and self.direct is not None and not is_empty(dims):
+        if key and self.again is not None and not is_empty(dims):
             if len(self.hot) >= MAX_HOT:
                 self.hot.clear()
-            again = self.direct.hot(dims)  # type: ignore[attr-defined]
+            again = self.again(dims)
             if again is not None:
                 self.hot[key] = again
         return results
@@ -119,12 +121,12 @@ class Program:
             return list(evaluate(self.graph, dict(zip(self.input_names, arrays, strict=True))).values()), dims
         if self.direct is not None:
             return self.direct.run(dims, arrays), dims
-        slots: list[Array | None] = [*arrays, *self.constants, *self.room]
+        slots: list[Any] = [*arrays, *self.constants, *self.room]
         for step in self.steps:
-            results = step.kernel.run(dims, [slots[i] for i in step.inputs])  # type: ignore[misc]
+            results = step.kernel.run(dims, [slots[i] for i in step.inputs])
             for slot, array in zip(step.outputs, results, strict=True):
                 slots[slot] = array
-        outputs: list[Array] = [slots[i] for i in self.outputs]  # type: ignore[misc]
+        outputs: list[Array] = [slots[i] for i in self.outputs]
         for i in self.copied:
             outputs[i] = np.array(outputs[i])
         return outputs, dims

@@ -56,6 +56,17 @@ def left_of(group: Group) -> Left:
     return tuple((id(piece.load), piece.k) for piece in group.pieces)
 
 
+def reads(group: Group, read: Read) -> list[str]:
+    """``x`` becomes the left side at ``lane``, whichever piece has it; behind the last it stays."""
+    lines, at = list[str](), 0
+    for q, piece in enumerate(group.pieces):
+        assert piece.load.leaf is not None
+        lines.append(f"{'else ' if q else ''}if (lane < {at + piece.k}) "
+                     f"x = {read(piece.load.leaf, f'(lane - {at} + {piece.load.off})')};")
+        at += piece.k
+    return lines
+
+
 def columns(group: Group, q: int) -> list[Array]:
     """What piece q of a group multiplies, for each part: [k, lanes]."""
     found = []
@@ -66,4 +77,4 @@ def columns(group: Group, q: int) -> list[Array]:
     return found
 
 
-__all__ = ["ROWS", "WARPS", "Left", "Products", "Read", "columns", "left_of"]
+__all__ = ["ROWS", "WARPS", "Left", "Products", "Read", "columns", "left_of", "reads"]

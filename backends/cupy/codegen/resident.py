@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rnngraph.backends.cupy.codegen.arguments import weights_field
-from rnngraph.backends.cupy.codegen.products import ROWS, WARPS, Read, columns, left_of
+from rnngraph.backends.cupy.codegen.products import ROWS, WARPS, Read, columns, left_of, reads
 from rnngraph.ir import Array
 from rnngraph.phases.instances import Instance
 from rnngraph.phases.partition import Group
@@ -194,13 +194,7 @@ def fetch(group: Group, pitch: int, read: Read) -> list[str]:
              f"    const int row = row0 + at / {pitch}, lane = at % {pitch};",
              "    const long long outer = row / a.inner, within = row % a.inner;",
              "    (void)outer; (void)within;", "    float x = 0.0f;"]
-    at = 0
-    for q, piece in enumerate(group.pieces):
-        assert piece.load.leaf is not None
-        lines.append(f"    {'else ' if q else ''}if (lane < {at + piece.k}) "
-                     f"x = {read(piece.load.leaf, f'(lane - {at} + {piece.load.off})')};")
-        at += piece.k
-    return [*lines, "    left[at] = x;", "}", "__syncthreads();"]
+    return [*lines, *(f"    {line}" for line in reads(group, read)), "    left[at] = x;", "}", "__syncthreads();"]
 
 
 __all__ = ["Resident"]

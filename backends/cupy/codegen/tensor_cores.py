@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rnngraph.backends.cupy.codegen.arguments import weights_field
-from rnngraph.backends.cupy.codegen.products import WARPS, Read, columns, left_of
+from rnngraph.backends.cupy.codegen.products import WARPS, Read, columns, left_of, reads
 from rnngraph.ir import Array
 from rnngraph.ir.opdef import round_bf16
 from rnngraph.phases.instances import Instance
@@ -257,13 +257,7 @@ def fetch(group: Group, s: Shape, read: Read) -> list[str]:
              "    (void)outer; (void)within;", "    float both[2];",
              "#pragma unroll", "    for (int e = 0; e < 2; e++) {",
              f"        const int lane = at % {s.k // 2} * 2 + e;", "        float x = 0.0f;"]
-    at = 0
-    for q, piece in enumerate(group.pieces):
-        assert piece.load.leaf is not None
-        lines.append(f"        {'else ' if q else ''}if (lane < {at + piece.k}) "
-                     f"x = {read(piece.load.leaf, f'(lane - {at} + {piece.load.off})')};")
-        at += piece.k
-    return [*lines, "        both[e] = x;", "    }",
+    return [*lines, *(f"        {line}" for line in reads(group, read)), "        both[e] = x;", "    }",
             f"    *reinterpret_cast<rg_u32*>(left + (row - row0) * {s.stride} + at % {s.k // 2} * 4) = "
             "rg_pack_bf16(both[0], both[1]);",
             "}", "__syncthreads();"]

@@ -12,6 +12,7 @@ from rnngraph.backends.cupy.codegen.persistent import PRODUCTS, misfit
 from rnngraph.backends.cupy.kernel import GpuKernel
 from rnngraph.backends.cupy.machine import Device
 from rnngraph.backends.cupy.shim import ShimDevice
+from rnngraph.errors import CompileError
 from rnngraph.ir import Array, Graph, bind_dims, evaluate
 from tests.backends.llvm.native import error, scheduled
 from tests.testing import random_inputs
@@ -54,3 +55,11 @@ def assert_on_gpu(graph: str | Graph, dims: Mapping[str, int], *, orders: tuple[
             inputs = random_inputs(run.graph, dims, seed + k)
             worst = error(run(inputs), evaluate(run.graph, inputs, float64=True))
             assert worst <= TOLERANCE, f"order {order}: off by {worst:.2e} of the scale with {dict(dims)}"
+
+
+def is_wrong(run: OnGpu, inputs: Mapping[str, Array]) -> bool:
+    """Whether a mutated kernel gives other numbers, NaN, or threads that wait for ever."""
+    try:
+        return error(run(inputs), evaluate(run.graph, inputs, float64=True)) > TOLERANCE
+    except (AssertionError, CompileError):
+        return True
